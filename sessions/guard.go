@@ -1,0 +1,66 @@
+package sessions
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A guardian is a small process that outlives the server to end what the server could not:
+// it holds one end of a pipe, and when the server is gone, however it went, every process
+// with the server's label is killed and the private directory removed.
+type guardian struct {
+	cmd  *exec.Cmd
+	hold io.Closer
+}
+
+func startGuardian(argv []string, serverID uint64, dir string) (*guardian, error) {
+	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], strconv.FormatUint(serverID, 10), dir)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what is meant for the server's group is not for it
+	cmd.Dir = "/"
+	cmd.Stderr = os.Stderr
+	hold, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("make guardian's pipe: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start guardian: %w", err)
+	}
+	return &guardian{cmd, hold}, nil
+}
+
+// dismiss lets the guardian finish and waits for it.
+func (g *guardian) dismiss() error {
+	if err := errors.Join(g.hold.Close(), g.cmd.Wait()); err != nil {
+		return fmt.Errorf("dismiss guardian: %w", err)
+	}
+	return nil
+}
+
+// Guard is the guardian's whole life: it blocks until hold, the pipe from the server, ends,
+// and then ends what the server left. args are those the manager appended to
+// Config.Guardian.
+func Guard(hold io.Reader, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("guard takes a server's number and its directory, not %d arguments", len(args))
+	}
+	id, err := strconv.ParseUint(args[0], 10, 64)
+	if err != nil {
+		return fmt.Errorf("read server's number: %w", err)
+	}
+	_, _ = io.Copy(io.Discard, hold)
+	left := procSet{newLabel(id, 0, 0), wholeServer}
+	ended := left.endAll(os.Getpid(), 0, 10*time.Second)
+	if err := os.RemoveAll(args[1]); err != nil {
+		return fmt.Errorf("remove private directory: %w", err)
+	}
+	if !ended {
+		return errors.New("some processes could not be killed")
+	}
+	return nil
+}

@@ -1,0 +1,446 @@
+package sessions
+
+import (
+	"math"
+	"sort"
+	"sync"
+	"time"
+)
+
+// A Kind says what a journal entry is.
+type Kind uint8
+
+// The kinds of entry. A Gap is never stored: a reader is handed one where retention has
+// dropped what it would have read next.
+const (
+	Stdout Kind = 1 + iota
+	Stderr
+	Terminal
+	RunStarted
+	RunFinished
+	ShellRestarted
+	SessionClosed
+	Gap
+)
+
+// Output reports whether entries of this kind carry bytes of a command.
+func (k Kind) Output() bool { return k <= Terminal }
+
+// An Entry is one thing that happened in a session: a stretch of output, which takes one
+// position per byte, or an event, which takes one. Readers share an entry's memory:
+// nothing in it may be changed.
+type Entry struct {
+	Pos  uint64    // of the first byte, or of the event; of a Gap, the first position gone
+	Kind Kind      //
+	Time time.Time // when it was recorded
+
+	Run  uint64 // output: number of the run that started the process that wrote it; 0: none
+	Data []byte // output: the bytes, never empty
+
+	Info    *RunInfo    // RunStarted, RunFinished
+	Restart *Restart    // ShellRestarted
+	Closed  CloseReason // SessionClosed
+	Gap     *GapInfo    // Gap
+}
+
+// A Restart is what a ShellRestarted entry tells.
+type Restart struct {
+	Cause    RestartCause
+	Restored Restored
+}
+
+// A GapInfo is what a Gap entry tells: the positions from its Pos up to To are gone.
+type GapInfo struct {
+	To       uint64
+	Running  *RunInfo  // the run that was on at To, if one was
+	Finished []RunInfo // ends of runs inside the gap, as far as they are remembered
+}
+
+// End is the position after the entry.
+func (e Entry) End() uint64 {
+	switch {
+	case e.Kind == Gap:
+		return e.Gap.To
+	case e.Kind.Output():
+		return e.Pos + uint64(len(e.Data))
+	}
+	return e.Pos + 1
+}
+
+// cost is what the entry counts against retention, in bytes.
+func (e Entry) cost() int {
+	n := entryCost + len(e.Data)
+	if e.Info != nil {
+		n += len(e.Info.Code)
+	}
+	return n
+}
+
+const (
+	// entryCost is what an entry counts against retention beside its bytes, so that a
+	// flood of tiny writes is bounded in memory too.
+	entryCost = 96
+
+	// blockSize is the size of the blocks that small writes are gathered in.
+	blockSize = 32 << 10
+
+	// readSize is how much is read from a pipe at once: the capacity of a Linux pipe. A
+	// read that fills at least half of it stays in the buffer it was read into.
+	readSize = 64 << 10
+)
+
+// A journal is the bounded, ordered record of a session. One lock makes "what is there"
+// and "tell me what comes" a single step, so no reader can miss or repeat a position.
+//
+// Writers append; readers pull. A lossless reader that is behind makes room() block the
+// goroutines that read from pipes, and so the command, through its pipe; it is never
+// waited for anywhere else. What retention drops below a reader is told to it as a Gap.
+type journal struct {
+	retention int                            // bytes kept, each entry counted with entryCost
+	gapInfo   func(from, to uint64) *GapInfo // fills a Gap, called without the lock
+
+	mu      sync.Mutex
+	entries []Entry // entries[head:] are kept, in order
+	head    int
+	size    int
+	oldest  uint64 // first position kept
+	end     uint64 // position after the last entry
+	closed  bool   // a SessionClosed entry was appended: nothing follows
+	readers map[*Reader]struct{}
+	block   []byte        // small writes are gathered here; len is what is used
+	drained chan struct{} // closed and replaced when a lossless reader moves on or leaves
+	waiting int           // goroutines waiting on drained
+}
+
+func newJournal(retention int) *journal {
+	return &journal{retention: retention, readers: map[*Reader]struct{}{}, drained: make(chan struct{})}
+}
+
+// write appends output. Where it takes over buf's memory it returns true, and the caller
+// must not touch buf again; otherwise the bytes have been copied.
+func (j *journal) write(kind Kind, run uint64, buf []byte) (kept bool) {
+	if len(buf) == 0 {
+		return false
+	}
+	now := time.Now()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return false
+	}
+	if kept = len(buf) >= readSize/2; kept {
+		j.appendLocked(Entry{Kind: kind, Run: run, Data: buf[:len(buf):len(buf)], Time: now})
+		return true
+	}
+	for len(buf) > 0 {
+		if len(j.block) == cap(j.block) {
+			j.block = make([]byte, 0, max(len(buf), j.nextBlockLocked()))
+		}
+		n := min(len(buf), cap(j.block)-len(j.block))
+		start := len(j.block)
+		j.block = append(j.block, buf[:n]...)
+		j.appendOrExtendLocked(kind, run, j.block[start:start+n:start+n], now)
+		buf = buf[n:]
+	}
+	return false
+}
+
+// nextBlockLocked sizes the next block: an idle session's journal stays small.
+func (j *journal) nextBlockLocked() int {
+	return min(max(1<<10, 2*cap(j.block)), blockSize)
+}
+
+// appendOrExtendLocked records data, which lies at the end of the current block, joining
+// it to the last entry where that is the same stream's and lies right before it.
+func (j *journal) appendOrExtendLocked(kind Kind, run uint64, data []byte, now time.Time) {
+	if n := len(j.entries); n > j.head {
+		last := &j.entries[n-1]
+		adjacent := last.Kind == kind && last.Run == run && len(j.block)-len(data) >= len(last.Data) &&
+			&last.Data[0] == &j.block[len(j.block)-len(data)-len(last.Data)]
+		if adjacent {
+			start := len(j.block) - len(data) - len(last.Data)
+			last.Data = j.block[start:len(j.block):len(j.block)]
+			j.size += len(data)
+			j.end += uint64(len(data))
+			j.evictLocked()
+			j.notifyLocked()
+			return
+		}
+	}
+	j.appendLocked(Entry{Kind: kind, Run: run, Data: data, Time: now})
+}
+
+// add appends an event, letting fill see its position, and returns the entry. After the
+// end of the session it does nothing.
+func (j *journal) add(e Entry, fill func(pos uint64)) Entry {
+	e.Time = time.Now()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return e
+	}
+	if fill != nil {
+		fill(j.end)
+	}
+	e = j.appendLocked(e)
+	if e.Kind == SessionClosed {
+		j.closed = true
+		j.releaseLocked()
+	}
+	return e
+}
+
+func (j *journal) appendLocked(e Entry) Entry {
+	e.Pos = j.end
+	j.entries = append(j.entries, e)
+	j.end = e.End()
+	j.size += e.cost()
+	j.evictLocked()
+	j.notifyLocked()
+	return e
+}
+
+// evictLocked drops the oldest entries until the rest fits, always keeping the last.
+func (j *journal) evictLocked() {
+	for j.size > j.retention && len(j.entries)-j.head > 1 {
+		e := &j.entries[j.head]
+		j.size -= e.cost()
+		j.oldest = e.End()
+		*e = Entry{}
+		j.head++
+	}
+	if j.head > 64 && j.head > len(j.entries)/2 {
+		n := copy(j.entries, j.entries[j.head:])
+		clear(j.entries[n:])
+		j.entries, j.head = j.entries[:n], 0
+	}
+}
+
+func (j *journal) notifyLocked() {
+	for r := range j.readers {
+		r.wake()
+	}
+}
+
+func (j *journal) releaseLocked() {
+	if j.waiting > 0 {
+		close(j.drained)
+		j.drained = make(chan struct{})
+		j.waiting = 0
+	}
+}
+
+// highWater is how far behind the slowest lossless reader may be before commands are held
+// back. The other half of the retention takes what is drained without waiting.
+func (j *journal) highWater() uint64 { return uint64(j.retention / 2) }
+
+// room returns nil when output may be read from a pipe now, or a channel that is closed
+// when it is worth asking again.
+func (j *journal) room() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed || j.end-j.slowestLocked() < j.highWater() {
+		return nil
+	}
+	j.waiting++
+	return j.drained
+}
+
+// slowestLocked is the position of the lossless reader furthest behind.
+func (j *journal) slowestLocked() uint64 {
+	slowest := j.end
+	for r := range j.readers {
+		if r.lossless && r.err == nil && r.pos < slowest {
+			slowest = r.pos
+		}
+	}
+	return slowest
+}
+
+// bounds returns the first position kept and the one after the last.
+func (j *journal) bounds() (oldest, end uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.oldest, j.end
+}
+
+// attach adds a reader whose first position at picks, within the lock, so that whatever at
+// looks at belongs to the same moment.
+func (j *journal) attach(lossless bool, at func(oldest, end uint64) (uint64, error)) (*Reader, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	pos, err := at(j.oldest, j.end)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{j: j, lossless: lossless, pos: pos, start: pos, taken: pos, ready: make(chan struct{}, 1)}
+	r.progressAt = time.Now()
+	r.progressPos = pos
+	j.readers[r] = struct{}{}
+	r.wake()
+	return r, nil
+}
+
+// cutStalled ends the readers that took less than stallBytes during limit while they were
+// behind all along. It is to be called every so often.
+func (j *journal) cutStalled(now time.Time, limit time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for r := range j.readers {
+		if r.err != nil {
+			continue
+		}
+		behind := r.pos < j.end
+		if !behind || r.taken-r.progressPos >= stallBytes {
+			r.progressPos, r.progressAt = r.taken, now
+			continue
+		}
+		if now.Sub(r.progressAt) >= limit {
+			r.err = failf(ErrStalled, "the reader took less than %d bytes in %v while it was behind: reconnect from position %d", stallBytes, limit, r.taken)
+			r.wake()
+			j.releaseLocked()
+		}
+	}
+}
+
+// stallBytes is what a reader that is behind must take within the stall limit.
+const stallBytes = 64 << 10
+
+// A Reader follows a session's journal from a position on. One goroutine at a time may
+// call Next; Took and Close may be called from any.
+type Reader struct {
+	j        *journal
+	lossless bool
+	start    uint64
+	ready    chan struct{}
+	onClose  func()
+	once     sync.Once
+
+	// Guarded by j.mu.
+	pos         uint64 // next to read
+	taken       uint64 // everything below has reached the client
+	progressPos uint64 // taken at progressAt
+	progressAt  time.Time
+	err         error
+}
+
+// Start is the position the reader began at.
+func (r *Reader) Start() uint64 { return r.start }
+
+// Ready returns a channel that receives whenever Next may have something new. A receive
+// may be spurious. Call Next until it returns nothing before waiting again.
+func (r *Reader) Ready() <-chan struct{} { return r.ready }
+
+func (r *Reader) wake() {
+	select {
+	case r.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Next appends to dst what follows, at most limit positions of it, without blocking, and
+// returns it; nothing more than dst means: wait for Ready. An output entry is cut where
+// the limit falls. A position that retention has dropped makes a single Gap entry come
+// first, which counts nothing against limit.
+//
+// It fails with [ErrStalled] once the reader was cut off, and with [ErrClosed] after the
+// session's last entry has been returned.
+func (r *Reader) Next(dst []Entry, limit int) ([]Entry, error) {
+	j := r.j
+	j.mu.Lock()
+	if r.err != nil {
+		j.mu.Unlock()
+		return dst, r.err
+	}
+	if r.pos < j.oldest {
+		from, to := r.pos, j.oldest
+		r.pos = to
+		j.mu.Unlock()
+		info := &GapInfo{To: to}
+		if j.gapInfo != nil {
+			info = j.gapInfo(from, to)
+		}
+		return append(dst, Entry{Pos: from, Kind: Gap, Time: time.Now(), Gap: info}), nil
+	}
+	defer j.mu.Unlock()
+	if r.pos == j.end && j.closed {
+		return dst, failf(ErrClosed, "the session has ended")
+	}
+	was := r.pos
+	dst = j.collectLocked(dst, &r.pos, limit)
+	if r.lossless && j.waiting > 0 && r.pos != was && j.end-j.slowestLocked() < j.highWater() {
+		j.releaseLocked()
+	}
+	return dst, nil
+}
+
+// collectLocked appends the entries from *pos on, at most limit positions, and moves *pos.
+func (j *journal) collectLocked(dst []Entry, pos *uint64, limit int) []Entry {
+	kept := j.entries[j.head:]
+	i := sort.Search(len(kept), func(i int) bool { return kept[i].End() > *pos })
+	for ; i < len(kept) && limit > 0; i++ {
+		e := kept[i]
+		if e.Kind.Output() {
+			e.Data = e.Data[*pos-e.Pos:]
+			e.Data = e.Data[:min(len(e.Data), limit)]
+			e.Pos = *pos
+			limit -= len(e.Data)
+		} else {
+			limit--
+		}
+		*pos = e.End()
+		dst = append(dst, e)
+	}
+	return dst
+}
+
+// Took says that everything below pos has reached the client. It counts only for telling
+// a slow reader from one that stopped reading.
+func (r *Reader) Took(pos uint64) {
+	r.j.mu.Lock()
+	defer r.j.mu.Unlock()
+	r.taken = max(r.taken, min(pos, r.pos))
+}
+
+// Close ends the reader; whatever it held back goes on. It may be called more than once.
+func (r *Reader) Close() {
+	r.once.Do(func() {
+		r.j.mu.Lock()
+		delete(r.j.readers, r)
+		r.j.releaseLocked()
+		r.j.mu.Unlock()
+		if r.onClose != nil {
+			r.onClose()
+		}
+	})
+}
+
+// output returns what is kept of one run's output from position after on, at most limit
+// bytes of it counted from the end, and whether any of [after, …) was left out.
+func (j *journal) output(run, first, after uint64, limit int) (entries []Entry, next uint64, truncated bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	start := max(after, first)
+	truncated = start < j.oldest
+	pos := max(start, j.oldest)
+	all := j.collectLocked(nil, &pos, math.MaxInt)
+	total := 0
+	for _, e := range all {
+		if e.Kind.Output() && e.Run == run {
+			entries = append(entries, e)
+			total += len(e.Data)
+		}
+	}
+	for total > limit {
+		truncated = true
+		over := total - limit
+		if n := len(entries[0].Data); n <= over {
+			entries, total = entries[1:], total-n
+			continue
+		}
+		entries[0].Data = entries[0].Data[over:]
+		entries[0].Pos += uint64(over)
+		total = limit
+	}
+	return entries, j.end, truncated
+}

@@ -1,0 +1,424 @@
+// Package sessions is the engine: bash sessions that outlive their commands, the runs they
+// are given, and the journal of all that happens. It knows no wire format; doors to it are
+// built on its exported methods alone.
+//
+// # A session
+//
+// A session is one bash, interactive but without a terminal, in a session of its own
+// (setsid). It reads commands from a pipe; shell.bash and the scripts made in shell.go are
+// what it is told. Its own stdout and stderr are pipes that are read and thrown away, so
+// nothing of the driver's can be seen: what the shell says after a run has taken it down
+// is that run's, though, since bash runs an EXIT trap there after set -e. The code of a run
+// is evaluated with its stdin, stdout and stderr redirected to /dev/null or FIFOs of its
+// own. Output is never looked at: the shell reports on a control FIFO that is opened by
+// name for each report, so user code can neither close it nor hold it.
+//
+// One run is two top-level commands. The first sources a file that evaluates the code and
+// then reports E, with the exit status, $-, and the directory; the second reports T, which
+// counts only where the first did not come to its end: after an interrupt, an unset
+// variable under set -u, a return. Reports carry the number of the run, so that one too many
+// does no harm.
+//
+// # States and goroutines
+//
+// A run moves queued → running → finished, a session live → ending → ended; neither ever
+// moves back. Each session has one goroutine (loop) that owns its shell: it takes runs from
+// the queue, hands them over, waits for their end, climbs the kill ladder, saves the state
+// and replaces the shell. Nobody else writes to the shell; others set what they want under
+// Session.mu and wake it. Beside it there are, each waited for by whoever started it: one
+// goroutine per pipe that is read (pipe.loop), one that waits for the shell's death, and
+// while a run has a stdin, one that feeds it. The Manager has one that reaps idle sessions
+// and cuts stalled readers off.
+//
+// Locks are taken in the order Session.mu, journal.mu; none is held across a read, a write
+// or a wait. pipe.mu is held from reading bytes to having them in the journal.
+//
+// # The end of a run
+//
+// On a report, in this order: what the run's pipes hold at that moment is read into the
+// journal, waiting for no reader; the end is written to the journal; the next run may
+// begin. A FIFO that a process of the run still holds is left to it (its late output keeps
+// the run's number) and the next run gets a new one. An end of file is never waited for.
+//
+// The shell may end instead: exit, set -e, exec, a signal. Its EXIT trap then has reported
+// X and the state at that moment (K); without, the state is that of the last checkpoint,
+// taken when the session was last idle. A new shell is started and given the state as
+// scripts; a state that keeps it from answering is given without its traps, then not at
+// all. A run that was handed to a shell that died without reading it is handed to the next.
+//
+// An interrupt is sent only once the run has opened its FIFOs, so that it cannot hit the
+// lines before. It can hit those after: where no report comes, the shell is asked again, and
+// after a run that was interrupted it has to answer before it is given the next one. A
+// shell that reads such questions and does not answer is replaced (cause lost).
+//
+// # What a run started
+//
+// Processes carry a label that the kernel hands down from a process to what it starts: see
+// proctree_linux.go. It names server, session and run, so that exactly a run's processes
+// can be signalled and a session's ended, whatever they did to get away.
+//
+// # The end of a session
+//
+// In this order: no more runs are taken; the shell is killed, so that nothing new is
+// started, and every process with the session's label, TERM first and KILL after a short
+// grace; the current run and the queued ones end as session_closed; SessionClosed is
+// written; pipes are closed and goroutines waited for; the private directory is removed.
+// Close of the Manager does that for all, Drain only up to the runs, so that doors can tell
+// their clients in between. When the server dies without all that, the guardian, a process
+// of its own, kills what carries the server's label and removes the directory.
+//
+// # What failures do
+//
+// No room for the code or no process for a new shell: the run ends as refused and says why,
+// the session stays and the next run tries again. The private directory deleted: it is made
+// anew, with a new shell in the last state. A shell that cannot be labelled: only its
+// process group is found. A reader that stops reading: it is cut off, the command goes on.
+package sessions
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Defaults of a [Config].
+const (
+	DefaultMaxSessions  = 4096
+	DefaultMaxQueue     = 256
+	DefaultMaxClients   = 256
+	DefaultRetention    = 8 << 20
+	DefaultRunHistory   = 1000
+	DefaultStallTimeout = 10 * time.Second
+)
+
+// A Config says what a Manager is to be. Zero values take the defaults.
+type Config struct {
+	Dir          string        // where the private directory is made; TMPDIR, or /dev/shm, or the system's
+	Bash         string        // the shell; bash of PATH
+	Env          []string      // environment of new sessions; the process's without TANDEM_*
+	Guardian     []string      // a command that calls Guard with the arguments appended; none
+	Logger       *slog.Logger  // nothing is logged
+	MaxSessions  int           // sessions at a time
+	MaxQueue     int           // runs waiting in a session
+	MaxClients   int           // clients attached to a session
+	Retention    int           // bytes of journal kept per session
+	RunHistory   int           // runs remembered per session
+	StallTimeout time.Duration // a reader that is behind must take 64 KiB within it
+	IdleTimeout  time.Duration // a session nobody uses is ended after it; never
+	RunTimeout   time.Duration // ceiling of every run; none
+}
+
+func (c Config) withDefaults() Config {
+	c.MaxSessions = cmp.Or(c.MaxSessions, DefaultMaxSessions)
+	c.MaxQueue = cmp.Or(c.MaxQueue, DefaultMaxQueue)
+	c.MaxClients = cmp.Or(c.MaxClients, DefaultMaxClients)
+	c.Retention = cmp.Or(c.Retention, DefaultRetention)
+	c.RunHistory = cmp.Or(c.RunHistory, DefaultRunHistory)
+	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
+	c.Bash = cmp.Or(c.Bash, "bash")
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if c.Env == nil {
+		c.Env = os.Environ()
+	}
+	return c
+}
+
+// A Manager keeps the sessions. Its methods may be called from any goroutine.
+type Manager struct {
+	cfg      Config
+	log      *slog.Logger
+	bash     string // absolute path
+	bashComm string // the name its processes have
+	dir      string
+	env      []string
+	serverID uint64
+	buffers  *sync.Pool // of *[readSize]byte
+	stop     chan struct{}
+	guardian *guardian
+	wg       sync.WaitGroup // the reaper and every session's loop
+
+	mu       sync.Mutex
+	closing  bool
+	sessions map[string]*Session
+	lastSeq  uint64
+}
+
+// New makes a Manager, its private directory and its guardian. Close must be called.
+func New(cfg Config) (*Manager, error) {
+	cfg = cfg.withDefaults()
+	bash, err := exec.LookPath(cfg.Bash)
+	if err != nil {
+		return nil, fmt.Errorf("find bash: %w", err)
+	}
+	if bash, err = filepath.Abs(bash); err != nil {
+		return nil, fmt.Errorf("find bash: %w", err)
+	}
+	dir, err := privateDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{
+		cfg: cfg, log: cfg.Logger, bash: bash, bashComm: commOf(bash), dir: dir, serverID: rand.Uint64(),
+		buffers:  &sync.Pool{New: func() any { return new([readSize]byte) }},
+		stop:     make(chan struct{}),
+		sessions: map[string]*Session{},
+	}
+	m.env = slices.DeleteFunc(slices.Clone(cfg.Env), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return strings.HasPrefix(name, "TANDEM_") || name == "PWD" || name == "OLDPWD" || name == "HISTFILE" || name == "_"
+	})
+	if len(cfg.Guardian) > 0 {
+		if m.guardian, err = startGuardian(cfg.Guardian, m.serverID, dir); err != nil {
+			os.RemoveAll(dir)
+			return nil, err
+		}
+	}
+	m.wg.Add(1)
+	go m.reap()
+	return m, nil
+}
+
+// commOf is the name the kernel gives to processes that run the file.
+func commOf(path string) string {
+	name := filepath.Base(path)
+	return name[:min(len(name), 15)]
+}
+
+// privateDir makes the directory that all files of the sessions are in. Memory is
+// preferred: what is in there is small, short-lived and on every run's path.
+func privateDir(parent string) (string, error) {
+	if parent == "" {
+		parent = os.Getenv("TMPDIR")
+	}
+	if parent == "" {
+		if dir, err := os.MkdirTemp("/dev/shm", "tandem-"); err == nil {
+			return dir, nil
+		}
+	}
+	dir, err := os.MkdirTemp(parent, "tandem-")
+	if err != nil {
+		return "", fmt.Errorf("make private directory: %w", err)
+	}
+	return filepath.Abs(dir)
+}
+
+// Create starts a session. It fails with [ErrInvalid], [ErrTooLarge], [ErrTooMany] or
+// [ErrClosed], or with the error that kept the shell from starting.
+func (m *Manager) Create(o Options) (*Session, error) {
+	if err := checkEnv(o.Env); err != nil {
+		return nil, err
+	}
+	if err := checkName(o.Name); err != nil {
+		return nil, err
+	}
+	env := environ(m.env, o.Env)
+	cwd, err := startDir(o.Cwd, env)
+	if err != nil {
+		return nil, err
+	}
+	s, err := m.register(o.Name, cwd, env)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.freshShell(false); err != nil {
+		m.forget(s)
+		os.RemoveAll(s.dir)
+		close(s.runless)
+		close(s.done)
+		m.wg.Done()
+		return nil, err
+	}
+	go func() {
+		defer m.wg.Done()
+		s.loop()
+	}()
+	s.log.Info("session created", "cwd", cwd)
+	return s, nil
+}
+
+// startDir makes the directory of a new session where it is missing.
+func startDir(cwd string, env []string) (string, error) {
+	if strings.ContainsRune(cwd, 0) {
+		return "", failf(ErrInvalid, "cwd contains a NUL character, which no path can hold")
+	}
+	if cwd == "" {
+		return os.Getwd()
+	}
+	dir, err := expandCwd(cwd, env)
+	if err != nil {
+		return "", failf(ErrInvalid, "cwd %q is no path", cut(cwd))
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", failf(ErrInvalid, "cwd %q cannot be made: %s", cut(cwd), plainError(err))
+	}
+	return dir, nil
+}
+
+// register takes a place for a session, unless the manager is closing: both in one step,
+// so that Close waits for every session there will ever be.
+func (m *Manager) register(name, cwd string, env []string) (*Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closing {
+		return nil, failf(ErrClosed, "the server is stopping and takes no more sessions")
+	}
+	if len(m.sessions) >= m.cfg.MaxSessions {
+		return nil, failf(ErrTooMany, "%d sessions are there, which is the limit: delete one", len(m.sessions))
+	}
+	m.lastSeq++
+	now := time.Now()
+	s := &Session{
+		m: m, id: uuid.NewString(), seq: m.lastSeq, env: env, name: name, cwd: cwd, created: now, active: now,
+		dir:     filepath.Join(m.dir, fmt.Sprint(m.lastSeq)),
+		journal: newJournal(m.cfg.Retention),
+		wake:    make(chan struct{}, 1), ending: make(chan struct{}), closing: make(chan struct{}),
+		runless: make(chan struct{}), done: make(chan struct{}),
+		byID: map[string]*Run{}, dirty: true,
+	}
+	s.journal.gapInfo = s.gapInfo
+	s.log = m.log.With("session", s.id)
+	m.sessions[s.id] = s
+	m.wg.Add(1)
+	return s, nil
+}
+
+func (m *Manager) forget(s *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.sessions, s.id)
+}
+
+// Get returns a session, or fails with [ErrSessionNotFound].
+func (m *Manager) Get(id string) (*Session, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.sessions[id]; s != nil {
+		return s, nil
+	}
+	return nil, failf(ErrSessionNotFound, "there is no session %q", cut(id))
+}
+
+// List returns the sessions, oldest first.
+func (m *Manager) List() []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*Session, 0, len(m.sessions))
+	for _, s := range m.sessions {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b *Session) int { return cmp.Compare(a.seq, b.seq) })
+	return out
+}
+
+// Delete ends a session and returns when nothing of it is left. It fails with
+// [ErrSessionNotFound].
+func (m *Manager) Delete(id string) error {
+	s, err := m.Get(id)
+	if err != nil {
+		return err
+	}
+	m.CloseSession(s, CloseDeleted)
+	return nil
+}
+
+// CloseSession ends a session for the given reason and returns when no process, file or
+// goroutine of it is left. It may be called more than once; the first reason counts.
+func (m *Manager) CloseSession(s *Session, reason CloseReason) {
+	m.forget(s)
+	s.close(reason)
+	<-s.done
+}
+
+// Drain makes the manager take no more sessions and runs, ends the runs there are as
+// ReasonSessionClosed and every process, and leaves the sessions to be read from until
+// Close. It returns when that is done or ctx ends.
+func (m *Manager) Drain(ctx context.Context) error {
+	m.mu.Lock()
+	m.closing = true
+	m.mu.Unlock()
+	all := m.List()
+	for _, s := range all {
+		s.end()
+	}
+	for _, s := range all {
+		select {
+		case <-s.runless:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// Close drains, ends every session and removes all that was made. It returns when nothing
+// is left, or when ctx ends, with an error; the guardian then ends what is left once the
+// process is gone.
+func (m *Manager) Close(ctx context.Context) error {
+	if err := m.Drain(ctx); err != nil {
+		return fmt.Errorf("drain sessions: %w", err)
+	}
+	for _, s := range m.List() {
+		m.forget(s)
+		s.close(CloseShutdown)
+	}
+	m.mu.Lock()
+	select {
+	case <-m.stop:
+	default:
+		close(m.stop)
+	}
+	m.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		m.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("end sessions: %w", context.Cause(ctx))
+	}
+	err := os.RemoveAll(m.dir)
+	if m.guardian != nil {
+		err = errors.Join(err, m.guardian.dismiss())
+	}
+	return err
+}
+
+// reap ends sessions that nobody uses and cuts readers off that have stopped reading.
+func (m *Manager) reap() {
+	defer m.wg.Done()
+	every := min(time.Second, m.cfg.StallTimeout/8)
+	tick := time.NewTicker(max(every, 10*time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-m.stop:
+			return
+		case now := <-tick.C:
+			for _, s := range m.List() {
+				s.journal.cutStalled(now, m.cfg.StallTimeout)
+				since := s.idleSince()
+				if m.cfg.IdleTimeout > 0 && !since.IsZero() && now.Sub(since) > m.cfg.IdleTimeout {
+					m.forget(s)
+					s.close(CloseIdle)
+				}
+			}
+		}
+	}
+}

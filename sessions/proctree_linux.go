@@ -1,0 +1,254 @@
+package sessions
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const fionread = unix.TIOCINQ
+
+// Processes are told apart by a label that the kernel passes from a process to all it
+// starts: the soft limit RLIMIT_RTTIME, set on a session's shell from outside before it
+// gets its first command, and set anew before each run. No double fork, setsid, closed
+// descriptor or cleared environment takes it off, and nothing else does in practice; as a
+// limit on real-time CPU its values, above 2^62 microseconds, never bind (getrlimit(2)).
+// Where a process took it off all the same, it is still found as a descendant of one that
+// has it.
+//
+// From the top: a bit that is always set, 21 bits of the server, 20 of the session and 21
+// of the run.
+type label uint64
+
+const (
+	labelMark    label = 1 << 62
+	serverBits         = 21
+	sessionBits        = 20
+	runBits            = 21
+	serverShift        = sessionBits + runBits
+	serverMask   label = (1<<serverBits - 1) << serverShift
+	sessionMask  label = (1<<sessionBits - 1) << runBits
+	runMask      label = 1<<runBits - 1
+	wholeServer        = labelMark | serverMask
+	wholeSession       = wholeServer | sessionMask
+	wholeRun           = wholeSession | runMask
+)
+
+func newLabel(server, session, run uint64) label {
+	return labelMark | label(server)<<serverShift&serverMask | label(session)<<runBits&sessionMask | label(run)&runMask
+}
+
+// A procSet names processes by their label: those whose label equals want in the bits of
+// mask, and what descends from them.
+type procSet struct{ want, mask label }
+
+func (s procSet) has(l label) bool { return l&s.mask == s.want&s.mask }
+
+// attach gives a process its label.
+func (l label) attach(pid int) error {
+	lim := unix.Rlimit{Cur: uint64(l), Max: unix.RLIM_INFINITY}
+	err := unix.Prlimit(pid, unix.RLIMIT_RTTIME, &lim, nil)
+	if errors.Is(err, unix.EPERM) { // a hard limit is in force and may not be raised
+		var old unix.Rlimit
+		if err = unix.Prlimit(pid, unix.RLIMIT_RTTIME, nil, &old); err == nil {
+			lim.Max = old.Max
+			err = unix.Prlimit(pid, unix.RLIMIT_RTTIME, &lim, nil)
+		}
+	}
+	return err
+}
+
+func labelOf(pid int) label {
+	var lim unix.Rlimit
+	if unix.Prlimit(pid, unix.RLIMIT_RTTIME, nil, &lim) != nil {
+		return 0
+	}
+	if l := label(lim.Cur); l>>62 == 1 {
+		return l
+	}
+	return 0
+}
+
+// pids returns the living processes of the set, zombies left out.
+func (s procSet) pids() []int {
+	d, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	var found []int
+	seen := map[int]bool{}
+	for _, n := range names {
+		pid, err := strconv.Atoi(n)
+		if err == nil && s.has(labelOf(pid)) {
+			found = s.addWithChildren(found, seen, pid)
+		}
+	}
+	return found
+}
+
+func (s procSet) addWithChildren(found []int, seen map[int]bool, pid int) []int {
+	if seen[pid] || pid == os.Getpid() {
+		return found
+	}
+	seen[pid] = true
+	if st, ok := readStat(pid); !ok || st.state == 'Z' || st.state == 'X' {
+		return found
+	}
+	found = append(found, pid)
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
+	for _, f := range bytes.Fields(b) {
+		// A child with a label of ours that is not of this set is another run's.
+		if child, err := strconv.Atoi(string(f)); err == nil && labelOf(child)&wholeServer != s.want&wholeServer {
+			found = s.addWithChildren(found, seen, child)
+		}
+	}
+	return found
+}
+
+type procStat struct {
+	comm  string
+	state byte
+	ppid  int
+	pgid  int
+}
+
+func readStat(pid int) (st procStat, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return st, false
+	}
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < open {
+		return st, false
+	}
+	f := bytes.Fields(b[end+1:])
+	if len(f) < 3 {
+		return st, false
+	}
+	st.comm, st.state = string(b[open+1:end]), f[0][0]
+	st.ppid, _ = strconv.Atoi(string(f[1]))
+	st.pgid, _ = strconv.Atoi(string(f[2]))
+	return st, true
+}
+
+// takesInterrupt reports whether SIGINT would reach the process: neither ignored nor
+// blocked, as bash makes it for the background jobs of a shell without job control.
+func takesInterrupt(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{"SigBlk:", "SigIgn:"} {
+		_, rest, found := bytes.Cut(b, []byte("\n"+name))
+		line, _, _ := bytes.Cut(rest, []byte("\n"))
+		mask, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
+		if found && err == nil && mask&(1<<(syscall.SIGINT-1)) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// interruptStrays sends SIGINT to the foreground of a run that is not in the shell's own
+// process group: under set -m a job has its own, setsid makes one. Of several, the newest
+// is meant.
+func interruptStrays(s procSet, shell int) {
+	newest := 0
+	groups := map[int][]int{}
+	for _, pid := range s.pids() {
+		st, ok := readStat(pid)
+		if ok && pid != shell && st.pgid != shell && takesInterrupt(pid) {
+			groups[st.pgid] = append(groups[st.pgid], pid)
+			newest = max(newest, st.pgid)
+		}
+	}
+	for _, pid := range groups[newest] {
+		_ = unix.Kill(pid, unix.SIGINT)
+	}
+}
+
+// signalAll sends a signal to every process of the set but one, and returns how many there
+// were.
+func (s procSet) signalAll(sig syscall.Signal, but int) (n int) {
+	for _, pid := range s.pids() {
+		if pid != but {
+			_ = unix.Kill(pid, sig)
+			n++
+		}
+	}
+	return n
+}
+
+// endAll ends every process of the set but one: TERM, and KILL to what is left after
+// grace. It returns when none is left, or false when some cannot be killed within limit.
+func (s procSet) endAll(but int, grace, limit time.Duration) bool {
+	start := time.Now()
+	if grace > 0 && s.signalAll(unix.SIGTERM, but) > 0 {
+		s.signalAll(unix.SIGCONT, but)
+		for time.Since(start) < grace && s.count(but) > 0 {
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	for pause := time.Duration(0); ; pause = min(pause+time.Millisecond, 20*time.Millisecond) {
+		if s.signalAll(unix.SIGKILL, but) == 0 {
+			return true
+		}
+		if time.Since(start) > grace+limit {
+			return false
+		}
+		time.Sleep(pause)
+	}
+}
+
+func (s procSet) count(but int) (n int) {
+	for _, pid := range s.pids() {
+		if pid != but {
+			n++
+		}
+	}
+	return n
+}
+
+// waitProcess blocks until the child has ended, without holding a thread where the kernel
+// has pidfds, and returns its status and the name it had at the end.
+func waitProcess(pid int) (status syscall.WaitStatus, comm string) {
+	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
+		f := os.NewFile(uintptr(fd), "pidfd")
+		if rc, err := f.SyscallConn(); err == nil {
+			_ = rc.Read(func(fd uintptr) bool {
+				var info unix.Siginfo
+				err := unix.Waitid(unix.P_PIDFD, int(fd), &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+				return err != nil && err != unix.EAGAIN && err != unix.EINTR || err == nil && info.Signo != 0
+			})
+		}
+		defer f.Close()
+	} else {
+		for {
+			var info unix.Siginfo
+			if unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil) != unix.EINTR {
+				break
+			}
+		}
+	}
+	if st, ok := readStat(pid); ok {
+		comm = st.comm
+	}
+	for {
+		if _, err := syscall.Wait4(pid, &status, 0, nil); err != syscall.EINTR {
+			return status, comm
+		}
+	}
+}
+
+// workingDir is where a process is.
+func workingDir(pid int) string {
+	dir, _ := os.Readlink("/proc/" + strconv.Itoa(pid) + "/cwd")
+	return dir
+}

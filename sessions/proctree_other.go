@@ -1,0 +1,44 @@
+//go:build !linux
+
+package sessions
+
+import (
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const fionread = 0x4004667f // FIONREAD of the BSDs and macOS, sys/filio.h
+
+// A label tells processes apart on Linux. Elsewhere there is nothing of the kind, and only
+// the shell's process group is known: what left it is not found.
+type label uint64
+
+const (
+	wholeServer  label = 0
+	wholeSession label = 0
+	wholeRun     label = 0
+)
+
+func newLabel(server, session, run uint64) label { return 0 }
+
+func (l label) attach(pid int) error { return nil }
+
+type procSet struct{ want, mask label }
+
+func interruptStrays(s procSet, shell int) {}
+
+func (s procSet) signalAll(sig syscall.Signal, but int) int { return 0 }
+
+func (s procSet) endAll(but int, grace, limit time.Duration) bool { return true }
+
+func waitProcess(pid int) (status syscall.WaitStatus, comm string) {
+	for {
+		if _, err := syscall.Wait4(pid, &status, 0, nil); err != unix.EINTR {
+			return status, ""
+		}
+	}
+}
+
+func workingDir(pid int) string { return "" }

@@ -1,0 +1,150 @@
+package sessions
+
+import (
+	"bytes"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// A report is what a shell said on its control pipe: see shell.bash.
+type report struct {
+	tag    string // 'E', 'T', 'S', 'C' or 'R' and a number; "X" at an exit; "K" a checkpoint
+	status int    // -1 where it makes no sense
+	opts   string // $-
+	tmout  string
+	dir    string // $PWD
+	state  *checkpoint
+}
+
+// kind is the tag's letter, number what follows it.
+func (r report) kind() byte { return r.tag[0] }
+
+func (r report) number() uint64 {
+	n, _ := strconv.ParseUint(r.tag[1:], 10, 64)
+	return n
+}
+
+// A checkpoint is the whole state of a shell, as scripts that bring it back.
+type checkpoint struct {
+	exitTrap  string   // 'trap -- … EXIT', "" when there is none
+	inFunc    bool     // taken within a function: params are the function's
+	locals    []string // names of its local variables
+	vars      []byte
+	traps     []byte
+	params    []byte
+	functions []byte
+	aliases   []byte
+	dirs      []byte // quoted words: the directory stack below the directory
+}
+
+const (
+	reportFields     = 5
+	checkpointFields = 9
+
+	// maxReport bounds what a control pipe can make the server hold.
+	maxReport = 64 << 20
+)
+
+// A reportParser cuts the bytes of a control pipe into reports. They come in any pieces,
+// and whatever they are it never fails: what is not a report is left out.
+type reportParser struct {
+	buf     []byte
+	scanned int      // buf[:scanned] has no NUL
+	fields  [][]byte // of the report under way
+	size    int
+	skip    bool // the report under way is too large
+}
+
+// feed takes the next bytes, which it copies, and calls emit for every report they end.
+func (p *reportParser) feed(b []byte, emit func(report)) {
+	p.buf = append(p.buf, b...)
+	for {
+		i := bytes.IndexByte(p.buf[p.scanned:], 0)
+		if i < 0 {
+			p.limit()
+			return
+		}
+		field := p.buf[:p.scanned+i]
+		p.buf = p.buf[p.scanned+i+1:]
+		p.scanned = 0
+		p.field(field, emit)
+		if len(p.buf) == 0 {
+			p.buf = nil
+			return
+		}
+	}
+}
+
+func (p *reportParser) limit() {
+	p.scanned = len(p.buf)
+	if p.size+len(p.buf) > maxReport {
+		p.buf, p.scanned, p.skip = nil, 0, true
+	}
+}
+
+func (p *reportParser) field(f []byte, emit func(report)) {
+	if len(p.fields) == 0 && !validTag(f) {
+		return
+	}
+	p.fields = append(p.fields, f)
+	p.size += len(f)
+	want := reportFields
+	if p.fields[0][0] == 'K' {
+		want = checkpointFields
+	}
+	if len(p.fields) < want {
+		return
+	}
+	if !p.skip {
+		emit(newReport(p.fields))
+	}
+	p.fields, p.size, p.skip = nil, 0, false
+}
+
+func validTag(f []byte) bool {
+	if len(f) == 0 || len(f) > 21 {
+		return false
+	}
+	switch f[0] {
+	case 'K', 'X':
+		return len(f) == 1
+	case 'E', 'T', 'S', 'C', 'R':
+		_, err := strconv.ParseUint(string(f[1:]), 10, 64)
+		return err == nil
+	}
+	return false
+}
+
+func newReport(f [][]byte) report {
+	r := report{tag: string(f[0]), status: -1}
+	if r.kind() == 'K' {
+		r.state = newCheckpoint(f[1:])
+		return r
+	}
+	if n, err := strconv.ParseUint(string(f[1]), 10, 8); err == nil {
+		r.status = int(n)
+	}
+	r.opts, r.tmout, r.dir = string(f[2]), string(f[3]), string(f[4])
+	return r
+}
+
+var (
+	localName = regexp.MustCompile(`(?m)^declare -\S* ([A-Za-z_][A-Za-z0-9_]*)(=|$)`)
+)
+
+func newCheckpoint(f [][]byte) *checkpoint {
+	c := &checkpoint{
+		exitTrap: string(bytes.TrimSpace(f[0])),
+		vars:     bytes.Clone(f[2]), traps: bytes.Clone(f[3]), params: bytes.Clone(f[4]),
+		functions: bytes.Clone(f[5]), aliases: bytes.Clone(f[6]), dirs: bytes.Clone(f[7]),
+	}
+	callers, locals, _ := strings.Cut(string(f[1]), "\n")
+	for _, name := range strings.Fields(callers) {
+		c.inFunc = c.inFunc || name != "source"
+	}
+	for _, m := range localName.FindAllStringSubmatch(locals, -1) {
+		c.locals = append(c.locals, m[1])
+	}
+	return c
+}

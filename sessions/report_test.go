@@ -1,0 +1,82 @@
+package sessions
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+)
+
+const sampleReports = "E1\x000\x00himBHs\x00\x00/tmp\x00" +
+	"T1\x00130\x00ehiBs\x00300\x00/a\nb\x00" +
+	"X\x007\x00hiBs\x00\x00/\x00" +
+	"K\x00trap -- 'x' EXIT\n\x00source f source \ndeclare -- a=\"1\"\ndeclare -i b\n\x00vars\x00traps\x00params\x00functions\x00aliases\x00 /x\x00"
+
+func parseAll(chunks ...[]byte) (out []report) {
+	var p reportParser
+	for _, c := range chunks {
+		p.feed(c, func(r report) { out = append(out, r) })
+	}
+	return out
+}
+
+func TestReportParser(t *testing.T) {
+	t.Parallel()
+	got := parseAll([]byte(sampleReports))
+	if len(got) != 4 {
+		t.Fatalf("%d reports, want 4: %+v", len(got), got)
+	}
+	if r := got[0]; r.kind() != 'E' || r.number() != 1 || r.status != 0 || r.opts != "himBHs" || r.dir != "/tmp" {
+		t.Errorf("first: %+v", r)
+	}
+	if r := got[1]; r.status != 130 || r.tmout != "300" || r.dir != "/a\nb" {
+		t.Errorf("second: %+v", r)
+	}
+	c := got[3].state
+	if c.exitTrap != "trap -- 'x' EXIT" || !c.inFunc || !slices.Equal(c.locals, []string{"a", "b"}) || string(c.dirs) != " /x" || string(c.traps) != "traps" {
+		t.Errorf("checkpoint: %+v", c)
+	}
+}
+
+func TestReportParserFindsItsWayBack(t *testing.T) {
+	t.Parallel()
+	for _, noise := range []string{"\x00", "E\x00", "Q9\x00x\x00", "E-1\x00", "hello", "\xff\xfe\x00\x00"} {
+		got := parseAll([]byte(noise + "\x00" + sampleReports))
+		if len(got) != 4 {
+			t.Errorf("after %q: %d reports, want 4", noise, len(got))
+		}
+	}
+}
+
+func TestReportParserSkipsWhatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	big := bytes.Repeat([]byte("x"), maxReport/4)
+	got := parseAll([]byte("E1\x000\x00"), big, big, big, big, big, []byte("\x00\x00/\x00"+sampleReports))
+	if len(got) != 4 {
+		t.Fatalf("%d reports, want the 4 that follow", len(got))
+	}
+}
+
+// FuzzReports checks that the way the bytes are cut does not matter, and that no bytes
+// whatever upset the parser for good.
+func FuzzReports(f *testing.F) {
+	f.Add([]byte(sampleReports), uint8(1))
+	f.Add([]byte("E1\x00\x00\x00\x00\x00T1\x00"), uint8(3))
+	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
+		whole := parseAll(b)
+		cut := parseAll(slices.Collect(slices.Chunk(b, 1+int(size)))...)
+		if len(whole) != len(cut) {
+			t.Fatalf("%d reports in one piece, %d in pieces of %d", len(whole), len(cut), 1+size)
+		}
+		for i := range whole {
+			w, c := whole[i], cut[i]
+			if w.tag != c.tag || w.status != c.status || w.dir != c.dir || w.status < -1 || w.status > 255 {
+				t.Fatalf("report %d: %+v in one piece, %+v in pieces", i, w, c)
+			}
+		}
+		// At most one report under way can swallow what follows.
+		rest := bytes.Repeat([]byte{0}, checkpointFields)
+		if got := parseAll(b, rest, []byte(sampleReports)); len(got) < len(whole)+4 {
+			t.Fatalf("%d reports after %d, want the 4 that follow too", len(got), len(whole))
+		}
+	})
+}

@@ -1,0 +1,339 @@
+package sessions
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// A death is what is known of a shell that has ended.
+type death struct {
+	cause RestartCause // "": it lives
+	state *checkpoint  // as it was at its exit, nil where it could not say
+	last  *report      // of the run asked about, where that came before the end
+}
+
+// autopsy reads all that a shell has said before it ended. run is the number of the run it
+// was on, 0 for none.
+func (s *Session) autopsy(run uint64) death {
+	sh := s.sh
+	<-sh.exited
+	sh.ctl.drain()
+	farewell, state := sh.farewell()
+	d := death{state: state}
+	for _, rep := range sh.take() {
+		if k := rep.kind(); (k == 'E' || k == 'T') && rep.number() == run && d.last == nil {
+			d.last = &rep
+			s.noteReport(rep)
+		}
+	}
+	if farewell != nil {
+		s.noteReport(*farewell)
+	}
+	switch st := sh.status; {
+	case farewell != nil:
+		d.cause = CauseExit
+	case sh.comm != "" && sh.comm != s.m.bashComm:
+		d.cause = CauseExec
+	case st.Signaled():
+		d.cause = CauseSignal
+	default:
+		d.cause = CauseExit // by way of an EXIT trap of the user's
+	}
+	if st := sh.status; st.Signaled() {
+		s.status = 128 + int(st.Signal())
+	} else {
+		s.status = st.ExitStatus()
+	}
+	return d
+}
+
+// replaceShell starts another shell in the state that the last one left. Where that fails
+// the session has none, and the next run tries again.
+func (s *Session) replaceShell(d death) {
+	s.sh.close()
+	s.sh = nil
+	s.dropOut() // their names may be gone with the private directory
+	s.mu.Lock()
+	s.pid = 0
+	s.mu.Unlock()
+	restored, prev := RestoredCheckpoint, s.checkpoint
+	if d.state != nil {
+		restored, s.checkpoint = RestoredExit, d.state
+	}
+	s.opts = without(s.opts, 'e')
+	s.rearm, s.needSync, s.dirty = false, false, true
+	if err := s.restore(prev, d.cause == CauseExit); err != nil {
+		s.log.Error("restart shell", "error", err)
+		return
+	}
+	s.journal.add(Entry{Kind: ShellRestarted, Restart: &Restart{Cause: d.cause, Restored: restored}}, nil)
+	s.log.Info("shell restarted", "cause", d.cause, "restored", restored)
+}
+
+func without(opts string, c byte) string {
+	var out []byte
+	for i := range len(opts) {
+		if opts[i] != c {
+			out = append(out, opts[i])
+		}
+	}
+	return string(out)
+}
+
+// restore starts a shell and gives it the session's state. A state that keeps the new
+// shell from answering is given again without its traps, and then not at all.
+func (s *Session) restore(prev *checkpoint, exitTrapRan bool) (err error) {
+	c := s.checkpoint
+	for _, attempt := range []struct{ state, traps bool }{{true, true}, {true, false}, {false, false}} {
+		if c == nil && attempt.state {
+			continue
+		}
+		if err = s.freshShell(c != nil && attempt.state); err != nil {
+			return err
+		}
+		if attempt.state {
+			if err = s.writeRestore(c, prev, attempt.traps, exitTrapRan); err != nil {
+				return err
+			}
+		}
+		if s.answers("R", restoreLimit) {
+			s.dropEnv()
+			return nil
+		}
+		if s.endingNow() {
+			return nil
+		}
+		s.log.Warn("restored shell does not answer", "traps", attempt.traps)
+		s.sh.kill()
+		<-s.sh.exited
+		s.sh.close()
+	}
+	s.sh = nil
+	return fmt.Errorf("no shell answers")
+}
+
+// restoreLimit is how long a new shell may take to restore its state.
+const restoreLimit = 5 * time.Second
+
+// freshShell starts a shell with nothing but the driver in it: in an empty environment if
+// a state is to be restored, which has all of the variables.
+func (s *Session) freshShell(empty bool) error {
+	if err := s.writeDriver(); err != nil {
+		return err
+	}
+	env := s.env
+	if empty {
+		env = unnamed(env)
+	}
+	s.mu.Lock()
+	dir := s.cwd
+	s.mu.Unlock()
+	sh, err := s.spawnShell(existing(dir), env)
+	if err != nil {
+		return err
+	}
+	s.sh = sh
+	s.mu.Lock()
+	s.pid = sh.pid
+	s.mu.Unlock()
+	sh.say(sh.call("init") + sh.armExit())
+	return nil
+}
+
+// existing is the directory or the nearest above it that is still there.
+func existing(dir string) string {
+	for {
+		if fi, err := os.Stat(dir); err == nil && fi.IsDir() || dir == "/" || dir == "." {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// writeDriver lays out the session's private directory.
+func (s *Session) writeDriver() error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("make session directory: %w", err)
+	}
+	for name, body := range driverFiles(s.dir) {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(body), 0o600); err != nil {
+			return fmt.Errorf("write driver: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Session) writeRestore(c, prev *checkpoint, traps, exitTrapRan bool) error {
+	scripts := restoreScripts(c, prev, s.dir)
+	if traps {
+		scripts = append(scripts, string(c.traps))
+	}
+	if exitTrapRan || !traps {
+		scripts = append(scripts, s.sh.armExit())
+	}
+	for i, script := range scripts {
+		name := "restore" + strconv.Itoa(i)
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(script), 0o600); err != nil {
+			return fmt.Errorf("write state: %w", err)
+		}
+		s.sh.say(s.sh.call(name))
+	}
+	return nil
+}
+
+// answers asks the shell, which has nothing else to do, for a report of the given kind and
+// waits for it.
+func (s *Session) answers(kind string, limit time.Duration) bool {
+	s.syncs++
+	tag := kind + strconv.FormatUint(s.syncs, 10)
+	ask := s.sh.call("report", tag, "0")
+	s.sh.say(ask)
+	end := time.Now().Add(limit)
+	for time.Now().Before(end) {
+		if _, ok := s.await(nudgeAfter, func(r report) bool { return r.tag == tag }); ok {
+			return true
+		}
+		if s.sh.dead() || s.endingNow() {
+			return false
+		}
+		if s.sh.unread() == 0 {
+			s.sh.say(ask) // an interrupt has swallowed the line
+		}
+	}
+	return false
+}
+
+// await waits for a report.
+func (s *Session) await(limit time.Duration, match func(report) bool) (report, bool) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		for _, r := range s.sh.take() {
+			if match(r) {
+				return r, true
+			}
+		}
+		select {
+		case <-s.sh.notify:
+		case <-s.sh.exited:
+			return report{}, false
+		case <-s.ending:
+			return report{}, false
+		case <-timer.C:
+			return report{}, false
+		}
+	}
+}
+
+// saveState takes a checkpoint of the idle shell if a run has ended since the last.
+func (s *Session) saveState() {
+	if !s.dirty || s.sh == nil || !s.settle() {
+		return
+	}
+	s.sh.say(s.sh.call("checkpoint"))
+	r, ok := s.await(answerLimit, func(r report) bool { return r.kind() == 'K' })
+	switch {
+	case ok:
+		s.checkpoint, s.saved, s.dirty = r.state, time.Now(), false
+		s.rearm = r.state.exitTrap == ""
+	case s.endingNow():
+	default:
+		s.giveUpShell()
+	}
+}
+
+// settle makes sure that the shell is past the interrupts that were sent to it: what it
+// reads from now on it reads whole.
+func (s *Session) settle() bool {
+	if s.needSync {
+		if !s.answers("S", answerLimit) {
+			if !s.endingNow() {
+				s.giveUpShell()
+			}
+			return false
+		}
+		s.needSync = false
+	}
+	s.dropEnv()
+	return true
+}
+
+// dropEnv gives the variables of the last run's own environment back the values they had.
+func (s *Session) dropEnv() {
+	if s.ownEnv {
+		s.sh.say(s.sh.call("unenv"))
+		s.ownEnv = false
+	}
+}
+
+// giveUpShell replaces a shell that is dead or does not answer.
+func (s *Session) giveUpShell() {
+	lost := !s.sh.dead()
+	s.sh.kill()
+	d := s.autopsy(0)
+	if lost {
+		d.cause = CauseLost
+	}
+	s.replaceShell(d)
+}
+
+// readyShell sees to it that there is a shell to give a run to.
+func (s *Session) readyShell() error {
+	if s.sh != nil {
+		if _, err := os.Lstat(filepath.Join(s.dir, "c")); err != nil {
+			s.giveUpShell() // somebody deleted the private directory
+		}
+	}
+	if s.sh != nil && s.sh.dead() {
+		s.replaceShell(s.autopsy(0))
+	}
+	if s.sh != nil {
+		s.settle()
+	}
+	if s.sh == nil && !s.endingNow() {
+		return s.restore(nil, false)
+	}
+	return nil
+}
+
+// changeDir moves the session where a run wants to be; detail says why it could not.
+func (s *Session) changeDir(r *Run) (detail string) {
+	for {
+		detail, again := s.tryChangeDir(r)
+		if !again {
+			return detail
+		}
+		s.replaceShell(s.autopsy(0))
+		if s.sh == nil {
+			return "cwd could not be changed: no shell could be started"
+		}
+	}
+}
+
+// tryChangeDir is changeDir; again says that the shell died of something else.
+func (s *Session) tryChangeDir(r *Run) (detail string, again bool) {
+	cwd := r.req.Cwd
+	tag := "C" + strconv.FormatUint(r.Number(), 10)
+	script := `CDPATH= \builtin cd -- ` + cwdWord(cwd) + " >/dev/null 2>&1 && " +
+		s.sh.call("report", tag, "0") + `[[ $? == 0 ]] || ` + s.sh.call("report", tag, "1")
+	if err := os.WriteFile(filepath.Join(s.dir, "cd"), []byte(script), 0o600); err != nil {
+		return "cwd could not be changed: " + plainError(err), false
+	}
+	s.sh.say(s.sh.call("cd"))
+	rep, ok := s.await(answerLimit, func(r report) bool { return r.tag == tag })
+	switch {
+	case !ok && s.sh.dead() && !s.endingNow():
+		return "", true
+	case !ok:
+		return fmt.Sprintf("cwd %q could not be entered: the shell did not answer", cwd), false
+	case rep.status != 0:
+		return fmt.Sprintf("cwd %q cannot be entered: give a directory that exists", cwd), false
+	}
+	s.mu.Lock()
+	s.cwd = rep.dir
+	s.mu.Unlock()
+	return "", false
+}

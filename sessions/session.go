@@ -1,0 +1,642 @@
+package sessions
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// A State says whether a session is running something.
+type State string
+
+// The states of a session that has not ended.
+const (
+	Idle    State = "idle"
+	Running State = "running"
+)
+
+// Options say how a session is to be. The zero value is a session in the server's
+// directory.
+type Options struct {
+	Cwd  string            // made where it is missing; ~ and $VAR are expanded
+	Name string            // for people; need not be unique
+	Env  map[string]string // on top of the server's
+}
+
+// An Info is what is known of a session at one moment.
+type Info struct {
+	ID        string
+	Name      string
+	State     State
+	Cwd       string
+	CreatedAt time.Time
+	ActiveAt  time.Time // last time something was asked of it or it ran something
+	Clients   int       // attached with AttachOptions.Client
+	Queued    int
+	Run       *RunInfo // the one running
+}
+
+// Times of the engine, all of them trade-offs and none of them promises to clients.
+const (
+	// checkpointDelay is how long a session is idle before its state is saved, so that
+	// the next of a quick succession of runs does not wait for it; checkpointEvery is
+	// when it is saved between two of them all the same.
+	checkpointDelay = 25 * time.Millisecond
+	checkpointEvery = time.Second
+
+	// answerLimit is how long a shell may take to answer the driver at a time when it
+	// has nothing else to do. One that does not is beyond help and is replaced.
+	answerLimit = 10 * time.Second
+)
+
+// A Session is one persistent shell, the queue of runs for it, and the journal of all that
+// happened. Its methods may be called from any goroutine and none waits for the shell.
+//
+// One goroutine, loop, owns the shell: see the package documentation.
+type Session struct {
+	m       *Manager
+	id      string
+	seq     uint64 // the session's number in process labels
+	dir     string // private directory
+	env     []string
+	journal *journal
+	log     *slog.Logger
+	wake    chan struct{} // something was queued
+	ending  chan struct{} // closed: end the runs and the processes
+	closing chan struct{} // closed: end altogether; after ending
+	runless chan struct{} // closed: the runs have ended
+	done    chan struct{} // closed: nothing is left
+	wg      sync.WaitGroup
+
+	mu       sync.Mutex
+	name     string
+	cwd      string
+	created  time.Time
+	active   time.Time
+	clients  int
+	next     uint64 // number of the last run
+	queue    []*Run
+	current  *Run
+	runs     []*Run // bounded history, oldest first
+	byID     map[string]*Run
+	isEnding bool
+	reason   CloseReason
+	pid      int // of the shell
+
+	// The rest belongs to loop.
+	sh         *shell
+	out        [2]*pipe // stdout and stderr of the current run
+	outPath    [2]string
+	outOwner   [2]*atomic.Uint64 // the number of the run that writes to out
+	late       []*pipe           // of earlier runs, held by processes that live on
+	fifos      int               // how many were made, for their names
+	status     int               // $? of the last run
+	opts       string            // of e, v and x: those the user has on
+	tmout      string
+	rearm      bool
+	checkpoint *checkpoint
+	saved      time.Time // when checkpoint was taken
+	dirty      bool      // a run has ended since
+	syncs      uint64    // number of the last sync
+	ownEnv     bool      // the last run had an environment of its own, not yet taken back
+	needSync   bool      // an interrupt was sent: have the shell answer before the next run
+}
+
+// ID is the session's name, a UUID.
+func (s *Session) ID() string { return s.id }
+
+// Done returns a channel that is closed when the session has ended and no process, file
+// or goroutine of it is left.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Info returns what is known of the session now.
+func (s *Session) Info() Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := Info{ID: s.id, Name: s.name, State: Idle, Cwd: s.cwd, CreatedAt: s.created, ActiveAt: s.active, Clients: s.clients, Queued: len(s.queue)}
+	i.State, i.Run = s.stateLocked()
+	return i
+}
+
+func (s *Session) stateLocked() (State, *RunInfo) {
+	if s.current == nil || s.current.info.State != RunRunning {
+		return Idle, nil
+	}
+	info := s.current.info
+	return Running, &info
+}
+
+// Rename gives the session another name.
+func (s *Session) Rename(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.name = name
+	return nil
+}
+
+// Submit queues a run behind those submitted before it and returns it at once. Where the
+// session remembers a run of the same ID and code, that one is returned and created is
+// false. It fails with [ErrInvalid], [ErrTooLarge], [ErrRunExists] (same ID, other code),
+// [ErrQueueFull] or [ErrClosed].
+func (s *Session) Submit(req RunRequest) (run *Run, created bool, err error) {
+	if err := req.check(); err != nil {
+		return nil, false, err
+	}
+	if req.ID == "" {
+		req.ID = uuid.NewString()
+	}
+	sum := codeSum(req.Code)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.byID[req.ID]; old != nil {
+		if old.sum != sum {
+			return nil, false, failf(ErrRunExists, "run_id %q was used in this session for other code: choose another", req.ID)
+		}
+		return old, false, nil
+	}
+	if s.isEnding {
+		return nil, false, failf(ErrClosed, "the session is being closed and takes no more runs")
+	}
+	if len(s.queue) >= s.m.cfg.MaxQueue {
+		return nil, false, failf(ErrQueueFull, "%d runs wait in this session, which is the limit: wait for one to end", len(s.queue))
+	}
+	r := s.newRunLocked(req, sum)
+	ahead := len(s.queue)
+	if s.current != nil {
+		ahead++
+	}
+	if ahead > 0 && req.OnQueued != nil {
+		req.OnQueued(ahead)
+	}
+	s.queue = append(s.queue, r)
+	s.rememberLocked(r)
+	s.active = time.Now()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return r, true, nil
+}
+
+func (s *Session) newRunLocked(req RunRequest, sum [32]byte) *Run {
+	s.next++
+	code, cut := shown(req.Code)
+	_, end := s.journal.bounds()
+	r := &Run{
+		s: s, req: req, sum: sum, from: end, tethered: req.Tethered, timeout: req.Timeout,
+		started: make(chan struct{}), done: make(chan struct{}), poke: make(chan struct{}, 1),
+		info: RunInfo{ID: req.ID, Number: s.next, State: RunQueued, Code: code, CodeTruncated: cut, By: req.By, Cwd: s.cwd, First: end},
+	}
+	if limit := s.m.cfg.RunTimeout; limit > 0 && (r.timeout == 0 || r.timeout > limit) {
+		r.timeout = limit
+	}
+	switch req.Stdin {
+	case OpenStdin:
+		r.stdin = newStdin(nil, false)
+	case TextStdin:
+		r.stdin = newStdin(req.StdinText, true)
+	}
+	return r
+}
+
+// rememberLocked adds a run to the history, and forgets the oldest that have ended.
+func (s *Session) rememberLocked(r *Run) {
+	s.runs = append(s.runs, r)
+	s.byID[r.req.ID] = r
+	for len(s.runs) > s.m.cfg.RunHistory && s.runs[0].info.State == RunDone {
+		delete(s.byID, s.runs[0].req.ID)
+		s.runs[0] = nil
+		s.runs = s.runs[1:]
+	}
+}
+
+// Run returns a run that the session remembers, or fails with [ErrRunNotFound].
+func (s *Session) Run(id string) (*Run, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.byID[id]; r != nil {
+		return r, nil
+	}
+	return nil, failf(ErrRunNotFound, "this session knows no run %q", cut(id))
+}
+
+// Current returns the run that is on, or nil.
+func (s *Session) Current() *Run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state, _ := s.stateLocked(); state == Idle {
+		return nil
+	}
+	return s.current
+}
+
+// Runs returns the runs that the session remembers, newest first.
+func (s *Session) Runs() []*Run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*Run, 0, len(s.runs))
+	for i := len(s.runs) - 1; i >= 0; i-- {
+		out = append(out, s.runs[i])
+	}
+	return out
+}
+
+// runningLocked returns the current run if runID is "" or names it.
+func (s *Session) runningLocked(runID string) (*Run, error) {
+	r := s.current
+	switch {
+	case runID == "" && (r == nil || r.info.State != RunRunning):
+		return nil, failf(ErrRunNotRunning, "nothing is running in this session")
+	case runID == "":
+		return r, nil
+	}
+	r = s.byID[runID]
+	if r == nil {
+		return nil, failf(ErrRunNotRunning, "run %q is not running: this session knows no run of that id", cut(runID))
+	}
+	if r.info.State != RunRunning {
+		return nil, failf(ErrRunNotRunning, "run %q is not running: it is %s", runID, r.info.State)
+	}
+	return r, nil
+}
+
+// Interrupt interrupts the run, "" meaning the one that is on, as Ctrl-C would, and returns
+// without waiting for it to end. With force, TERM follows after a second and KILL after
+// one more, to what the run started, and the shell itself is ended last. It fails with
+// [ErrRunNotRunning].
+func (s *Session) Interrupt(runID string, force bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.runningLocked(runID)
+	if err != nil {
+		return err
+	}
+	s.active = time.Now()
+	r.interrupts++
+	r.force = r.force || force
+	r.wake()
+	return nil
+}
+
+// Signal sends a signal, by name with or without SIG, to what the run started and never to
+// the shell. It fails with [ErrInvalid] or [ErrRunNotRunning].
+func (s *Session) Signal(runID, name string) error {
+	sig, err := parseSignal(name)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	r, err := s.runningLocked(runID)
+	if err == nil {
+		s.active = time.Now()
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.m.log.Debug("signal", "session", s.id, "run", r.ID(), "signal", sig)
+	s.ofRun(r).signalAll(sig, s.shellPid())
+	return nil
+}
+
+// Cancel takes the run out of the queue, or ends it as a forced Interrupt does. It fails
+// with [ErrRunNotFound], or [ErrRunNotRunning] when the run has ended.
+func (s *Session) Cancel(runID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.byID[runID]
+	if r == nil {
+		return failf(ErrRunNotFound, "this session knows no run %q", cut(runID))
+	}
+	if r.info.State == RunDone {
+		return failf(ErrRunNotRunning, "run %q has ended already", runID)
+	}
+	s.active = time.Now()
+	s.cancelLocked(r)
+	return nil
+}
+
+func (s *Session) cancelLocked(r *Run) {
+	switch r.info.State {
+	case RunQueued:
+		if i := slices.Index(s.queue, r); i >= 0 {
+			s.queue = slices.Delete(s.queue, i, i+1)
+			s.finishLocked(r, outcome{reason: ReasonCanceled})
+			return
+		}
+		fallthrough // it is between the queue and the shell
+	case RunRunning:
+		r.canceled = true
+		r.wake()
+	}
+}
+
+// AttachOptions say where a reader begins and what it is. At most one of After, Tail and
+// Oldest may be set; none means: only what comes from now on.
+type AttachOptions struct {
+	After  *uint64 // everything from this position on
+	Tail   *uint64 // up to this many positions back
+	Oldest bool    // everything that is kept
+	Viewer bool    // never holds a command back; sees a Gap instead
+	Client bool    // counts against MaxClients and in Info.Clients
+}
+
+// A Snapshot is what a session was at the very moment a reader was added: nothing lies
+// between it and the first entry the reader returns.
+type Snapshot struct {
+	Pos    uint64 // where the reader begins
+	Oldest uint64
+	State  State
+	Cwd    string
+	Run    *RunInfo // the one running
+}
+
+// Attach adds a reader of the journal, which the caller must close. It fails with
+// [ErrInvalid] for a position beyond the end, [ErrTooMany] or [ErrClosed].
+func (s *Session) Attach(o AttachOptions) (*Reader, Snapshot, error) {
+	if o.After != nil && (o.Tail != nil || o.Oldest) {
+		return nil, Snapshot{}, failf(ErrInvalid, "after and tail exclude each other: give one of them")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.Client && s.clients >= s.m.cfg.MaxClients {
+		return nil, Snapshot{}, failf(ErrTooMany, "%d clients are attached to this session, which is the limit", s.clients)
+	}
+	snap := Snapshot{Cwd: s.cwd}
+	snap.State, snap.Run = s.stateLocked()
+	r, err := s.journal.attach(!o.Viewer, func(oldest, end uint64) (uint64, error) {
+		snap.Oldest, snap.Pos = oldest, end
+		switch {
+		case o.After != nil && *o.After > end:
+			return 0, failf(ErrInvalid, "position %d is beyond the end, %d: give one that was reached", *o.After, end)
+		case o.After != nil:
+			snap.Pos = *o.After
+		case o.Oldest:
+			snap.Pos = oldest
+		case o.Tail != nil:
+			snap.Pos = max(oldest, end-min(end, *o.Tail))
+		}
+		return snap.Pos, nil
+	})
+	if err != nil {
+		return nil, Snapshot{}, err
+	}
+	if o.Client {
+		s.clients++
+		s.active = time.Now()
+		r.onClose = func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.clients--
+			s.active = time.Now()
+		}
+	}
+	return r, snap, nil
+}
+
+// gapInfo tells what a reader needs to know of positions that are gone.
+func (s *Session) gapInfo(from, to uint64) *GapInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := &GapInfo{To: to}
+	for _, r := range s.runs {
+		i := r.info
+		switch {
+		case i.State == RunDone && i.Last >= from && i.Last < to:
+			g.Finished = append(g.Finished, i)
+		case !i.StartedAt.IsZero() && i.First < to && (i.State == RunRunning || i.Last >= to):
+			i.State = RunRunning
+			g.Running = &i
+		}
+	}
+	return g
+}
+
+// end makes the session end its runs and its processes and take no more; close makes it
+// end altogether. Both return at once.
+func (s *Session) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked()
+}
+
+func (s *Session) endLocked() {
+	if !s.isEnding {
+		s.isEnding = true
+		close(s.ending)
+	}
+}
+
+func (s *Session) close(reason CloseReason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked()
+	if s.reason == "" {
+		s.reason = reason
+		close(s.closing)
+	}
+}
+
+// idleSince is when the session was last of use to anybody, or zero while it is.
+func (s *Session) idleSince() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clients > 0 || s.current != nil || len(s.queue) > 0 {
+		return time.Time{}
+	}
+	return s.active
+}
+
+func (s *Session) shellPid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pid
+}
+
+// processes are all of the session's; ofRun are those that a run started, and the shell.
+func (s *Session) processes() procSet {
+	return procSet{newLabel(s.m.serverID, s.seq, 0), wholeSession}
+}
+
+func (s *Session) ofRun(r *Run) procSet {
+	return procSet{newLabel(s.m.serverID, s.seq, r.Number()), wholeRun}
+}
+
+// loop is the session's goroutine: it owns the shell from the first to the last and runs
+// one thing at a time.
+func (s *Session) loop() {
+	defer close(s.done)
+	idle := time.NewTimer(0)
+	defer idle.Stop()
+	for {
+		if r := s.nextRun(); r != nil {
+			s.execute(r)
+			idle.Reset(checkpointDelay)
+			continue
+		}
+		var said <-chan struct{}
+		var gone <-chan struct{}
+		if s.sh != nil {
+			said, gone = s.sh.notify, s.sh.exited
+		}
+		select {
+		case <-s.wake:
+		case <-said:
+			s.sh.take() // reports that came twice
+		case <-gone:
+			s.replaceShell(s.autopsy(0))
+		case <-idle.C:
+			s.saveState()
+		case <-s.ending:
+			s.shutDown()
+			return
+		}
+	}
+}
+
+// nextRun takes the first run out of the queue, having saved the state first if that has
+// not been done for long.
+func (s *Session) nextRun() *Run {
+	if s.dirty && time.Since(s.saved) > checkpointEvery {
+		s.saveState()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isEnding || len(s.queue) == 0 {
+		return nil
+	}
+	r := s.queue[0]
+	s.queue[0] = nil
+	s.queue = s.queue[1:]
+	s.current = r
+	return r
+}
+
+// shutDown ends everything in order: the processes, so that nothing more can be written;
+// the runs, the one that was on already having been ended by execute; then, once asked
+// for, the session itself.
+func (s *Session) shutDown() {
+	s.endProcesses()
+	s.mu.Lock()
+	queue := s.queue
+	s.queue = nil
+	for _, r := range queue {
+		s.finishLocked(r, outcome{reason: ReasonSessionClosed})
+	}
+	s.mu.Unlock()
+	for _, r := range queue {
+		s.logEnd(r)
+	}
+	close(s.runless)
+	<-s.closing
+	for _, p := range append(s.late, s.out[:]...) {
+		if p != nil {
+			p.drain()
+		}
+	}
+	s.journal.add(Entry{Kind: SessionClosed, Closed: s.reason}, nil)
+	for _, p := range append(s.late, s.out[:]...) {
+		if p != nil {
+			p.close()
+		}
+	}
+	if s.sh != nil {
+		s.sh.close()
+	}
+	s.wg.Wait()
+	if err := os.RemoveAll(s.dir); err != nil {
+		s.log.Error("remove session directory", "error", err)
+	}
+	s.log.Info("session closed", "reason", s.reason)
+}
+
+// endGrace is how long the processes of a session that is being closed may take to end by
+// themselves before they are killed, killLimit how long the kernel may take for that.
+const (
+	endGrace  = 250 * time.Millisecond
+	killLimit = 5 * time.Second
+)
+
+func (s *Session) endProcesses() {
+	if s.sh != nil {
+		s.sh.kill()
+		<-s.sh.exited
+	}
+	if !s.processes().endAll(0, endGrace, killLimit) {
+		s.log.Error("processes could not be killed")
+	}
+	if s.sh != nil {
+		s.sh.killGroup() // for where processes carry no labels
+	}
+}
+
+// outPipes makes sure the next run has FIFOs of its own for its output, and gives them its
+// number.
+func (s *Session) outPipes(number uint64) error {
+	alive := s.late[:0]
+	for _, p := range s.late {
+		if !p.ended() {
+			alive = append(alive, p)
+		}
+	}
+	clear(s.late[len(alive):])
+	s.late = alive
+	for i, kind := range []Kind{Stdout, Stderr} {
+		if s.out[i] != nil {
+			continue
+		}
+		s.fifos++
+		path := filepath.Join(s.dir, strconv.Itoa(s.fifos))
+		owner := new(atomic.Uint64)
+		p, err := openFIFO(path, s.m.buffers, s.journal.room, func(b []byte) bool {
+			return s.journal.write(kind, owner.Load(), b)
+		})
+		if err != nil {
+			return err
+		}
+		s.out[i], s.outPath[i], s.outOwner[i] = p, path, owner
+	}
+	for _, o := range s.outOwner {
+		o.Store(number)
+	}
+	return nil
+}
+
+// retireOut takes what the run's pipes hold and lets go of those that outlive it.
+func (s *Session) retireOut() {
+	for i, p := range s.out {
+		if p != nil && !p.retire() {
+			s.late = append(s.late, p)
+			s.out[i] = nil
+			os.Remove(s.outPath[i])
+		}
+	}
+}
+
+// dropOut lets go of the pipes for output, whose names are gone.
+func (s *Session) dropOut() {
+	for i, p := range s.out {
+		if p != nil {
+			p.drain()
+			p.close()
+			s.out[i] = nil
+		}
+	}
+}
+
+func cut(s string) string {
+	if len(s) > 128 {
+		return s[:128]
+	}
+	return s
+}

@@ -1,0 +1,346 @@
+package sessions
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:embed shell.bash
+var shellBash string
+
+// ownOutput is how much of what appears on a shell's own stdout and stderr is kept for the
+// moment of its death.
+const ownOutput = 1 << 20
+
+// driverFiles cuts shell.bash into the files of a session's private directory.
+func driverFiles(dir string) map[string]string {
+	files := map[string]string{}
+	for _, part := range strings.Split(shellBash, "\n#: ")[1:] {
+		name, body, _ := strings.Cut(part, "\n")
+		var script strings.Builder
+		for line := range strings.Lines(body) {
+			if !strings.HasPrefix(line, "#") && line != "\n" {
+				script.WriteString(strings.ReplaceAll(line, "@DIR@", quote(dir)))
+			}
+		}
+		files[name] = script.String()
+	}
+	return files
+}
+
+// A shell is one bash process of a session: interactive, without a terminal, its commands
+// on a pipe, its reports on a FIFO that is opened anew for each, its own stdout and stderr
+// thrown away but for the last words.
+//
+// All methods are for the session's goroutine alone. What the shell says arrives in
+// reports after notify; its death closes exited.
+type shell struct {
+	dir    string
+	pid    int
+	in     *os.File // commands
+	ctl    *pipe
+	own    [2]*pipe // its own stdout and stderr
+	notify chan struct{}
+	exited chan struct{}
+
+	// Set before exited is closed.
+	status syscall.WaitStatus
+	comm   string
+
+	mu      sync.Mutex
+	parser  reportParser
+	reports []report
+	last    *report     // X: the shell is about to exit
+	state   *checkpoint // and this is its state
+	words   [2][]byte   // from own, since the last forget
+}
+
+// spawnShell starts a bash in the session's private directory. It returns once the process
+// is there; the shell takes commands from then on.
+func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
+	sh := &shell{dir: s.dir, notify: make(chan struct{}, 1), exited: make(chan struct{})}
+	cmdR, cmdW, err := newPipePair()
+	if err != nil {
+		return nil, fmt.Errorf("make command pipe: %w", err)
+	}
+	defer unix.Close(cmdR)
+	sh.in = os.NewFile(uintptr(cmdW), "commands")
+	files := []uintptr{uintptr(cmdR)}
+	for i := range sh.own {
+		r, w, err := newPipePair()
+		if err != nil {
+			sh.close()
+			return nil, fmt.Errorf("make shell's own pipe: %w", err)
+		}
+		defer unix.Close(w)
+		_ = unix.SetNonblock(w, false)
+		_ = unix.SetNonblock(r, true)
+		files = append(files, uintptr(w))
+		if sh.own[i], err = newPipe(r, "own", s.m.buffers, nil, sh.ownSink(i)); err != nil {
+			sh.close()
+			return nil, fmt.Errorf("read shell's own pipe: %w", err)
+		}
+	}
+	if sh.ctl, err = openFIFO(filepath.Join(s.dir, "c"), s.m.buffers, nil, sh.feed); err != nil {
+		sh.close()
+		return nil, err
+	}
+	sh.pid, err = syscall.ForkExec(s.m.bash, []string{"bash", "--noprofile", "--norc", "--noediting", "-i"}, &syscall.ProcAttr{
+		Dir:   dir,
+		Env:   append(env[:len(env):len(env)], "PWD="+dir, "HISTFILE="),
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		sh.close()
+		return nil, fmt.Errorf("start %s in %s: %w", s.m.bash, dir, err)
+	}
+	if err := newLabel(s.m.serverID, s.seq, 0).attach(sh.pid); err != nil {
+		s.log.Warn("label shell", "error", err)
+	}
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		sh.status, sh.comm = waitProcess(sh.pid)
+		close(sh.exited)
+	}()
+	return sh, nil
+}
+
+// newPipePair makes a pipe whose writing end is non-blocking, both closed on exec.
+func newPipePair() (r, w int, err error) {
+	var fds [2]int
+	if err := pipeCloexec(&fds); err != nil {
+		return 0, 0, err
+	}
+	if err := unix.SetNonblock(fds[1], true); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return 0, 0, err
+	}
+	return fds[0], fds[1], nil
+}
+
+// openFIFO makes the FIFO where it is missing and starts reading it.
+func openFIFO(path string, buffers *sync.Pool, room func() <-chan struct{}, sink func([]byte) bool) (*pipe, error) {
+	if err := unix.Mkfifo(path, 0o600); err != nil && err != unix.EEXIST {
+		return nil, fmt.Errorf("make fifo: %w", err)
+	}
+	fd, err := openRetry(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open fifo: %w", err)
+	}
+	return newPipe(fd, path, buffers, room, sink)
+}
+
+func (sh *shell) ownSink(i int) func([]byte) bool {
+	return func(b []byte) bool {
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		if len(sh.words[i])+len(b) <= ownOutput {
+			sh.words[i] = append(sh.words[i], b...)
+		}
+		return false
+	}
+}
+
+// forget drops the shell's own output so far: what comes from now on may be the last words
+// of the run that is about to begin.
+func (sh *shell) forget() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.words = [2][]byte{}
+}
+
+// lastWords returns all of the shell's own output since forget. The shell must have ended.
+func (sh *shell) lastWords() (stdout, stderr []byte) {
+	sh.own[0].drain()
+	sh.own[1].drain()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.words[0], sh.words[1]
+}
+
+// feed is the control pipe's sink.
+func (sh *shell) feed(b []byte) bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.parser.feed(b, func(r report) {
+		switch {
+		case r.kind() == 'X':
+			sh.last = &r
+		case r.kind() == 'K' && sh.last != nil:
+			sh.state = r.state
+		default:
+			sh.reports = append(sh.reports, r)
+		}
+		select {
+		case sh.notify <- struct{}{}:
+		default:
+		}
+	})
+	return false
+}
+
+// take returns the reports that have come.
+func (sh *shell) take() []report {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r := sh.reports
+	sh.reports = nil
+	return r
+}
+
+// farewell is what the shell said at its exit, nil where it said nothing.
+func (sh *shell) farewell() (*report, *checkpoint) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.last, sh.state
+}
+
+// say writes command lines. They are short, so that the pipe always has room for them.
+func (sh *shell) say(lines string) {
+	_, _ = sh.in.WriteString(lines) // a shell that is gone shows in exited
+}
+
+// call is the command line that runs one of the driver's files.
+func (sh *shell) call(file string, args ...string) string {
+	line := `\builtin . ` + quote(filepath.Join(sh.dir, file))
+	for _, a := range args {
+		line += " " + a
+	}
+	return line + "\n"
+}
+
+// unread is how many bytes of command lines the shell has not read yet. It reads them one
+// byte at a time and never ahead.
+func (sh *shell) unread() (n int) {
+	rc, err := sh.in.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = rc.Control(func(fd uintptr) { n = pipeHolds(int(fd)) })
+	return n
+}
+
+func (sh *shell) interruptGroup() { _ = unix.Kill(-sh.pid, unix.SIGINT) }
+
+func (sh *shell) killGroup() { _ = unix.Kill(-sh.pid, unix.SIGKILL) }
+
+func (sh *shell) kill() { _ = unix.Kill(sh.pid, unix.SIGKILL) }
+
+// close gives back what belongs to the shell but for the process, which must be waited for
+// by way of exited where there is one.
+func (sh *shell) close() {
+	sh.in.Close()
+	for _, p := range []*pipe{sh.ctl, sh.own[0], sh.own[1]} {
+		if p != nil {
+			p.close()
+		}
+	}
+}
+
+// A handover is what a run needs from the shell beside its code.
+type handover struct {
+	stdin, stdout, stderr string // paths
+	env                   map[string]string
+	status                int    // what $? is at the start
+	opts                  string // of e, v and x, those the user has on
+	tmout                 string
+	rearm                 bool // the user has taken our EXIT trap off
+}
+
+// script is the file that runs code. Top level of it is the driver's: set -e is off there,
+// so neither a run that merely ends non-zero nor the report can end the shell, and "!"
+// keeps a set -e that the code turns on from ending it when the code has returned.
+func (sh *shell) script(code string, number uint64, h handover) []byte {
+	var b strings.Builder
+	b.Grow(len(code) + 512)
+	if h.rearm {
+		b.WriteString(sh.armExit())
+	}
+	if names := sortedNames(h.env); len(names) > 0 {
+		fmt.Fprintf(&b, "! \\builtin declare -p %s >%s 2>/dev/null\n", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
+	}
+	if h.status == 0 {
+		b.WriteString(`\builtin : bash; ! `)
+	} else {
+		fmt.Fprintf(&b, `\builtin . %s %d || ! `, quote(filepath.Join(sh.dir, "status")), h.status)
+	}
+	b.WriteString(`\builtin eval `)
+	b.WriteString(quote(h.prefix() + code))
+	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + "\n")
+	b.WriteString(sh.call("report", "E"+strconv.FormatUint(number, 10), `"${PIPESTATUS[0]}"`))
+	return []byte(b.String())
+}
+
+// prefix gives the user's options back and sets the run's own environment, unseen even
+// under set -x.
+func (h handover) prefix() string {
+	var cmds strings.Builder
+	for _, name := range sortedNames(h.env) {
+		cmds.WriteString(`\builtin export ` + name + "=" + quote(h.env[name]) + "; ")
+	}
+	if h.tmout != "" {
+		cmds.WriteString("TMOUT=" + quote(h.tmout) + "; ")
+	}
+	if h.opts != "" {
+		cmds.WriteString(`\builtin set -` + h.opts + "; ")
+	}
+	if cmds.Len() == 0 {
+		return ""
+	}
+	return "{ " + cmds.String() + "} 2>/dev/null\n"
+}
+
+// unenv is the script that undoes the run's own environment.
+func (sh *shell) unenv(env map[string]string) string {
+	return `\builtin unset -v ` + strings.Join(sortedNames(env), " ") + "\n\\builtin . " + quote(filepath.Join(sh.dir, "env")) + "\n"
+}
+
+// restoreScripts are the files that bring a checkpoint back, in order. prev is the one
+// before it: a shell that ended within a function could not say what the function's local
+// variables had hidden.
+func restoreScripts(c, prev *checkpoint, dir string) []string {
+	const own = `\builtin unset -v PATH TERM OLDPWD SHLVL HOSTNAME` + "\n"
+	var stack strings.Builder
+	stack.WriteString(`\builtin set -- ` + string(c.dirs) + "\n" +
+		`while (( $# )); do \builtin pushd -n -- "${!#}" >/dev/null; \builtin set -- "${@:1:$#-1}"; done` + "\n")
+	vars, params := string(c.vars), string(c.params)
+	if prev != nil && c.inFunc {
+		params = string(prev.params)
+	}
+	if prev != nil && len(c.locals) > 0 {
+		saved := quote(filepath.Join(dir, "hidden"))
+		names := strings.Join(c.locals, " ")
+		vars = string(prev.vars) + "\n\\builtin declare -p " + names + " >" + saved + "\n\\builtin unset -v " + names + "\n" +
+			vars + "\n\\builtin unset -v " + names + "\n\\builtin . " + saved
+	}
+	after := "\n\\enable builtin . : cd declare enable eval printf set trap unset\n\\builtin set +evx\n"
+	return []string{
+		own + stack.String() + vars + after + params + "\n", string(c.functions),
+		string(c.aliases),
+	}
+}
+
+func (sh *shell) dead() bool {
+	select {
+	case <-sh.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// armExit sets the trap by which a shell that exits tells its state.
+func (sh *shell) armExit() string {
+	return `\builtin trap ` + quote(`\builtin . `+quote(filepath.Join(sh.dir, "exit"))) + " EXIT\n"
+}

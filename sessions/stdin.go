@@ -1,0 +1,211 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+var errStdinClosed = errors.New("stdin closed")
+
+// A stdin is the bounded queue between those who write a run's input and the FIFO the run
+// reads. Writers may start before the run does. One goroutine, owned by the session's,
+// moves bytes from the queue to the FIFO while the run is on.
+type stdin struct {
+	mu      sync.Mutex
+	queue   []byte
+	taken   uint64
+	eof     bool // nothing more will be written
+	ended   bool // the run is over
+	changed chan struct{}
+}
+
+func newStdin(text []byte, eof bool) *stdin {
+	return &stdin{queue: text, eof: eof, changed: make(chan struct{})}
+}
+
+func (in *stdin) signalLocked() {
+	close(in.changed)
+	in.changed = make(chan struct{})
+}
+
+func (in *stdin) isOpen() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return !in.eof && !in.ended
+}
+
+func (in *stdin) progress() (uint64, <-chan struct{}) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ended {
+		c := make(chan struct{})
+		close(c)
+		return in.taken, c
+	}
+	return in.taken, in.changed
+}
+
+func (in *stdin) write(ctx context.Context, p []byte) error {
+	for {
+		in.mu.Lock()
+		if in.eof || in.ended {
+			in.mu.Unlock()
+			return errStdinClosed
+		}
+		if n := min(len(p), StdinWindow-len(in.queue)); n > 0 {
+			in.queue = append(in.queue, p[:n]...)
+			p = p[n:]
+			in.signalLocked()
+		}
+		changed := in.changed
+		in.mu.Unlock()
+		if len(p) == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// closeWrite reports whether the stdin was open until now.
+func (in *stdin) closeWrite() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.eof || in.ended {
+		return false
+	}
+	in.eof = true
+	in.signalLocked()
+	return true
+}
+
+// end drops what was not taken and fails every writer from now on.
+func (in *stdin) end() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.ended {
+		in.ended, in.queue = true, nil
+		in.signalLocked()
+	}
+}
+
+// next waits for bytes to hand on; ok is false at EOF or once the run has ended. The bytes
+// stay in the queue until took.
+func (in *stdin) next() (p []byte, ok bool) {
+	for {
+		in.mu.Lock()
+		if in.ended || len(in.queue) == 0 && in.eof {
+			in.mu.Unlock()
+			return nil, false
+		}
+		if len(in.queue) > 0 {
+			p = in.queue[:min(len(in.queue), readSize)]
+			in.mu.Unlock()
+			return p, true
+		}
+		changed := in.changed
+		in.mu.Unlock()
+		<-changed
+	}
+}
+
+func (in *stdin) took(n int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.taken += uint64(n)
+	if in.ended {
+		return
+	}
+	if in.queue = in.queue[n:]; len(in.queue) == 0 {
+		in.queue = nil
+	}
+	in.signalLocked()
+}
+
+// A stdinPump feeds one FIFO from a stdin until EOF, until nobody reads it any more, or
+// until stop.
+type stdinPump struct {
+	path string
+	in   *stdin
+	done chan struct{}
+
+	mu     sync.Mutex
+	f      *os.File // once the run has opened its end
+	closed bool
+}
+
+func startStdinPump(path string, in *stdin) *stdinPump {
+	p := &stdinPump{path: path, in: in, done: make(chan struct{})}
+	go p.loop()
+	return p
+}
+
+// loop opens the FIFO for writing, which blocks until the run has opened it for reading:
+// so an EOF can never come before there is somebody to see it.
+func (p *stdinPump) loop() {
+	defer close(p.done)
+	fd, err := openRetry(p.path, unix.O_WRONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return
+	}
+	_ = unix.SetNonblock(fd, true)
+	f := os.NewFile(uintptr(fd), p.path)
+	defer f.Close()
+	p.mu.Lock()
+	p.f = f
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return
+	}
+	for {
+		b, ok := p.in.next()
+		if !ok {
+			return
+		}
+		n, err := f.Write(b)
+		p.in.took(n)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// stop ends the pump, wherever it is, and waits for it.
+func (p *stdinPump) stop() {
+	p.in.end()
+	p.mu.Lock()
+	p.closed = true
+	opened := p.f != nil
+	if opened {
+		p.f.Close() // ends a blocked write
+	}
+	p.mu.Unlock()
+	if !opened {
+		// A reader of our own ends an open that the run never answered. Should the FIFO
+		// have been deleted meanwhile, nothing can end it, and it is not waited for.
+		fd, err := openRetry(p.path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC)
+		if err != nil {
+			return
+		}
+		defer unix.Close(fd)
+	}
+	<-p.done
+}
+
+func openRetry(path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags, 0)
+		if err != syscall.EINTR {
+			return fd, err
+		}
+	}
+}

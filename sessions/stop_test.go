@@ -1,0 +1,371 @@
+package sessions_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"tandem/sessions"
+	"tandem/sessions/sessionstest"
+)
+
+func TestInterruptKeepsTheShell(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for name, c := range map[string]struct {
+		code   string
+		reason sessions.Reason
+		exit   int
+		stdin  sessions.Stdin
+	}{
+		"sleep":               {code: "echo go; sleep 60; echo never", reason: sessions.ReasonInterrupted, exit: 130},
+		"busy loop":           {code: "echo go; while :; do :; done", reason: sessions.ReasonInterrupted, exit: 130},
+		"wait":                {code: "sleep 61 & echo go; wait", reason: sessions.ReasonInterrupted, exit: 130},
+		"read":                {code: "echo go; read line", reason: sessions.ReasonInterrupted, exit: 130, stdin: sessions.OpenStdin},
+		"substitution":        {code: "echo go; x=$(sleep 50)", reason: sessions.ReasonInterrupted, exit: 130},
+		"pipeline in a loop":  {code: "echo go; while :; do sleep 0.01 | cat; done", reason: sessions.ReasonInterrupted, exit: 130},
+		"job control":         {code: "set -m; echo go; sleep 62", reason: sessions.ReasonInterrupted, exit: 130},
+		"session of its own":  {code: "echo go; setsid sleep 63", reason: sessions.ReasonInterrupted, exit: 130},
+		"took it and went on": {code: "trap 'x=caught' INT; echo go; sleep 60; trap - INT; (exit 4)", reason: sessions.ReasonExited, exit: 4},
+		"child chose its end": {code: `bash -c 'trap "exit 7" INT; echo go; while :; do sleep 0.05; done'`, reason: sessions.ReasonExited, exit: 7},
+		"shell chose its end": {code: `trap "exit 8" INT; echo go; while :; do sleep 0.05; done`, reason: sessions.ReasonInterrupted, exit: 8},
+		"exec":                {code: "echo go; exec sleep 60", reason: sessions.ReasonInterrupted, exit: 130},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, "kept=yes; sleep 600 & job=$!")
+			run := sessionstest.Submit(t, s, sessions.RunRequest{Code: c.code, Stdin: c.stdin})
+			sessionstest.AwaitOutput(t, run, "go\n")
+			if err := s.Interrupt(run.ID(), false); err != nil {
+				t.Fatal(err)
+			}
+			res := sessionstest.Wait(t, run)
+			if res.Reason != c.reason || res.Code() != c.exit || res.Stdout != "go\n" {
+				t.Errorf("ended as %s %d with %q, want %s %d", res.Reason, res.Code(), res.Stdout, c.reason, c.exit)
+			}
+			if name == "exec" || name == "shell chose its end" {
+				return // these took the shell along: see the tests of what is kept
+			}
+			if after := sessionstest.Run(t, s, "set +m; kill -0 $job && echo $kept"); after.Stdout != "yes\n" {
+				t.Errorf("afterwards %q %q", after.Stdout, after.Stderr)
+			}
+		})
+	}
+}
+
+func TestInterruptIsOfTheRunItNames(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	if err := s.Interrupt("", false); !errors.Is(err, sessions.ErrRunNotRunning) {
+		t.Errorf("idle: %v", err)
+	}
+	first := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo first"})
+	sessionstest.Wait(t, first)
+	second := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo go; read line; echo $line", Stdin: sessions.OpenStdin})
+	third := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo third"})
+	sessionstest.AwaitOutput(t, second, "go\n")
+	for _, r := range []*sessions.Run{first, third} {
+		if err := s.Interrupt(r.ID(), false); !errors.Is(err, sessions.ErrRunNotRunning) {
+			t.Errorf("run %d: %v", r.Number(), err)
+		}
+	}
+	if err := second.WriteStdin(t.Context(), []byte("unharmed\n")); err != nil {
+		t.Fatal(err)
+	}
+	if res := sessionstest.Wait(t, second); res.Stdout != "go\nunharmed\n" {
+		t.Errorf("second: %q", res.Stdout)
+	}
+	if res := sessionstest.Wait(t, third); res.Stdout != "third\n" || res.Code() != 0 {
+		t.Errorf("third: %+v", res)
+	}
+}
+
+// TestInterruptsAtAnyMoment sends interrupts as fast as runs come, so that they land
+// between the driver's lines too.
+func TestInterruptsAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "n=0")
+	count := 200
+	if testing.Short() {
+		count = 50
+	}
+	for i := range count {
+		run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "n=$((n+1)); for ((i=0; i<300; i++)); do :; done"})
+		<-run.Started()
+		time.Sleep(time.Duration(i%20) * 50 * time.Microsecond) // the moment is what is varied
+		_ = s.Interrupt(run.ID(), false)
+		res := sessionstest.Wait(t, run)
+		ok := res.Reason == sessions.ReasonExited && res.Code() == 0 || res.Reason == sessions.ReasonInterrupted && res.Code() == 130
+		if !ok {
+			t.Fatalf("run %d ended as %s %d", i, res.Reason, res.Code())
+		}
+		if next := sessionstest.Run(t, s, "echo $?"); next.Stdout != fmt.Sprintln(res.Code()) || next.Reason != sessions.ReasonExited {
+			t.Fatalf("after run %d: %q %q %s, want $? %d", i, next.Stdout, next.Stderr, next.Reason, res.Code())
+		}
+	}
+}
+
+func TestForceClimbsTheLadder(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for name, c := range map[string]struct {
+		code   string
+		atMost time.Duration
+		keeps  bool
+	}{
+		"ignores INT":           {`bash -c 'trap "" INT; echo go; while :; do sleep 0.05; done'`, 2 * time.Second, true},
+		"ignores INT and TERM":  {`bash -c 'trap "" INT TERM; echo go; while :; do sleep 0.05; done'`, 3 * time.Second, true},
+		"the shell ignores INT": {`trap "" INT; echo go; while :; do sleep 0.05; done`, 5 * time.Second, false},
+		"stopped":               {`bash -c 'echo go; kill -STOP $$'`, 3 * time.Second, true},
+		"the shell stopped":     {`echo go; kill -STOP $$; echo never`, 5 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, "sleep 600 & kept=$!")
+			run := sessionstest.Submit(t, s, sessions.RunRequest{Code: c.code})
+			sessionstest.AwaitOutput(t, run, "go\n")
+			start := time.Now()
+			if err := s.Interrupt("", true); err != nil {
+				t.Fatal(err)
+			}
+			res := sessionstest.Wait(t, run)
+			if took := time.Since(start); took > c.atMost+3*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if res.Reason == sessions.ReasonShellExited || strings.Contains(res.Stdout, "never") {
+				t.Errorf("ended as %s %d, %q", res.Reason, res.Code(), res.Stdout)
+			}
+			after := sessionstest.Run(t, s, "kill -0 $kept && echo alive")
+			if c.keeps && after.Stdout != "alive\n" {
+				t.Errorf("afterwards %q %q", after.Stdout, after.Stderr)
+			}
+		})
+	}
+}
+
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{RunTimeout: 2 * time.Second})
+	for name, c := range map[string]struct {
+		code    string
+		timeout time.Duration
+	}{
+		"sleep":              {"sleep 60", 200 * time.Millisecond},
+		"leaves a job":       {"setsid sleep 60 & sleep 60", 200 * time.Millisecond},
+		"ignores everything": {`bash -c 'trap "" INT TERM HUP; while :; do sleep 0.05; done'; sleep 60`, 200 * time.Millisecond},
+		"ceiling":            {"sleep 60", 0},
+		"above the ceiling":  {"sleep 60", time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mark := uuid.NewString()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, "x=kept; setsid sleep 601 & job=$!")
+			res := sessionstest.RunRequest(t, s, sessions.RunRequest{Code: "export MARK=" + mark + "; echo before; " + c.code + "; echo never", Timeout: c.timeout})
+			if res.Reason != sessions.ReasonTimedOut || res.Code() != 124 || res.Stdout != "before\n" {
+				t.Errorf("ended as %s %d with %q", res.Reason, res.Code(), res.Stdout)
+			}
+			if left := sessionstest.Marked(mark); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			if after := sessionstest.Run(t, s, "kill -0 $job && echo $x"); after.Stdout != "kept\n" {
+				t.Errorf("afterwards %q %q", after.Stdout, after.Stderr)
+			}
+		})
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	running := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo go; sleep 60"})
+	queued := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo never"})
+	last := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo last"})
+	sessionstest.AwaitOutput(t, running, "go\n")
+	if err := s.Cancel(queued.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if res := sessionstest.Wait(t, queued); res.Reason != sessions.ReasonCanceled || res.ExitCode != nil || !res.StartedAt.IsZero() || res.Duration != 0 {
+		t.Errorf("queued: %+v", res)
+	}
+	if err := s.Cancel(running.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if res := sessionstest.Wait(t, running); res.Reason != sessions.ReasonCanceled || res.ExitCode != nil || res.Stdout != "go\n" {
+		t.Errorf("running: %+v", res)
+	}
+	if res := sessionstest.Wait(t, last); res.Stdout != "last\n" {
+		t.Errorf("last: %+v", res)
+	}
+	if err := s.Cancel(last.ID()); !errors.Is(err, sessions.ErrRunNotRunning) {
+		t.Errorf("ended: %v", err)
+	}
+	if err := s.Cancel("unheard-of"); !errors.Is(err, sessions.ErrRunNotFound) {
+		t.Errorf("unknown: %v", err)
+	}
+}
+
+func TestTetheredRunEndsWithItsLastHolder(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	submit := func(t *testing.T, req sessions.RunRequest) (*sessions.Run, func(bool), func(bool)) {
+		s := sessionstest.Session(t, m)
+		run := sessionstest.Submit(t, s, req)
+		one, two := run.Hold(), run.Hold()
+		sessionstest.AwaitOutput(t, run, "go\n")
+		return run, one, two
+	}
+	t.Run("let go", func(t *testing.T) {
+		t.Parallel()
+		run, one, two := submit(t, sessions.RunRequest{Code: "echo go; sleep 60", Tethered: true})
+		one(false)
+		one(false)
+		if run.Info().State != sessions.RunRunning {
+			t.Fatal("ended with a holder left")
+		}
+		two(false)
+		if res := sessionstest.Wait(t, run); res.Reason != sessions.ReasonCanceled {
+			t.Errorf("ended as %s", res.Reason)
+		}
+	})
+	t.Run("cut off", func(t *testing.T) {
+		t.Parallel()
+		run, one, two := submit(t, sessions.RunRequest{Code: "echo go; read x; echo $x", Tethered: true, Stdin: sessions.OpenStdin})
+		one(true)
+		two(false)
+		if err := run.WriteStdin(t.Context(), []byte("went on\n")); err != nil {
+			t.Fatal(err)
+		}
+		if res := sessionstest.Wait(t, run); res.Stdout != "go\nwent on\n" {
+			t.Errorf("ended as %s with %q", res.Reason, res.Stdout)
+		}
+	})
+	t.Run("grace", func(t *testing.T) {
+		t.Parallel()
+		run, one, two := submit(t, sessions.RunRequest{Code: "echo go; sleep 60", Tethered: true, Grace: 200 * time.Millisecond})
+		one(false)
+		two(false)
+		again := run.Hold()
+		select {
+		case <-run.Done():
+			t.Fatal("ended although somebody came back")
+		case <-time.After(400 * time.Millisecond): // that nothing happens has no gate
+		}
+		again(false)
+		if res := sessionstest.Wait(t, run); res.Reason != sessions.ReasonCanceled {
+			t.Errorf("ended as %s", res.Reason)
+		}
+	})
+}
+
+func TestSignalGoesToWhatTheRunStarted(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "trap 'echo shell got it' USR1; bash -c 'trap exit\\ 1 USR1; while :; do sleep 0.05; done' & job=$!")
+	run := sessionstest.Submit(t, s, sessions.RunRequest{Code: `setsid bash -c 'trap "echo got; exit 3" USR1; echo go; while :; do sleep 0.05; done'`})
+	sessionstest.AwaitOutput(t, run, "go\n")
+	if err := s.Signal("", "NOPE"); !errors.Is(err, sessions.ErrInvalid) {
+		t.Errorf("unknown signal: %v", err)
+	}
+	if err := s.Signal(run.ID(), "usr1"); err != nil {
+		t.Fatal(err)
+	}
+	if res := sessionstest.Wait(t, run); res.Stdout != "go\ngot\n" || res.Code() != 3 || res.Reason != sessions.ReasonExited {
+		t.Errorf("ended as %s %d with %q", res.Reason, res.Code(), res.Stdout)
+	}
+	if after := sessionstest.Run(t, s, "kill -0 $job && echo alive"); after.Stdout != "alive\n" {
+		t.Errorf("the job of an earlier run: %q %q", after.Stdout, after.Stderr)
+	}
+	if err := s.Signal(run.ID(), "SIGTERM"); !errors.Is(err, sessions.ErrRunNotRunning) {
+		t.Errorf("ended: %v", err)
+	}
+}
+
+const stubborn = `sleep 301 & setsid sleep 302 &
+(setsid bash -c 'trap "" INT TERM HUP; echo stubborn; sleep 303 & wait' &)
+nohup sleep 304 >/dev/null 2>&1 & disown -a
+env -i setsid sleep 306 &
+bash -c 'kill -STOP $$' &
+(exec 0<&- 1>&- 2>&-; (setsid sleep 307 &) &)
+echo go; `
+
+func TestNothingOutlivesASession(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*testing.T, *sessions.Manager, *sessions.Session){
+		"deleted": func(t *testing.T, m *sessions.Manager, s *sessions.Session) {
+			if err := m.Delete(s.ID()); err != nil {
+				t.Error(err)
+			}
+			if err := m.Delete(s.ID()); !errors.Is(err, sessions.ErrSessionNotFound) {
+				t.Errorf("again: %v", err)
+			}
+		},
+		"drained": func(t *testing.T, m *sessions.Manager, s *sessions.Session) {
+			if err := m.Drain(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"closed": func(t *testing.T, m *sessions.Manager, s *sessions.Session) {
+			if err := m.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := sessionstest.New(t, sessions.Config{})
+			mark := uuid.NewString()
+			s, err := m.Create(sessions.Options{Cwd: t.TempDir(), Env: map[string]string{"MARK": mark}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sessionstest.Run(t, s, stubborn+"true")
+			run := sessionstest.Submit(t, s, sessions.RunRequest{Code: stubborn + "sleep 305"})
+			queued := sessionstest.Submit(t, s, sessions.RunRequest{Code: "true"})
+			sessionstest.AwaitOutput(t, run, "go\n")
+			sessionstest.AwaitOutput(t, run, "stubborn\n")
+			end(t, m, s)
+			if left := sessionstest.Marked(mark); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			for _, r := range []*sessions.Run{run, queued} {
+				if i := sessionstest.Wait(t, r).RunInfo; i.Reason != sessions.ReasonSessionClosed || i.ExitCode != nil {
+					t.Errorf("run %d ended as %s", i.Number, i.Reason)
+				}
+			}
+			if _, _, err := s.Submit(sessions.RunRequest{Code: "true"}); !errors.Is(err, sessions.ErrClosed) {
+				t.Errorf("submit: %v", err)
+			}
+		})
+	}
+}
+
+func TestIdleSessionIsEnded(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{IdleTimeout: 300 * time.Millisecond, StallTimeout: time.Second})
+	attached, busy, idle := sessionstest.Session(t, m), sessionstest.Session(t, m), sessionstest.Session(t, m)
+	r, _, err := attached.Attach(sessions.AttachOptions{Client: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	run := sessionstest.Submit(t, busy, sessions.RunRequest{Code: "read x", Stdin: sessions.OpenStdin})
+	<-run.Started()
+	select {
+	case <-idle.Done():
+	case <-time.After(sessionstest.Patience):
+		t.Fatal("an idle session lives on")
+	}
+	for _, s := range []*sessions.Session{attached, busy} {
+		if _, err := m.Get(s.ID()); err != nil {
+			t.Errorf("a session in use was ended: %v", err)
+		}
+	}
+}
