@@ -76,8 +76,10 @@ const (
 // A Restored says from when the state of a restarted shell is.
 type Restored string
 
-// The state as it was at the exit, or as it was when the session was last idle.
+// The state as it was at the exit, or as it was when the session was last idle; or none,
+// where no shell with that state would answer.
 const (
 	RestoredExit       Restored = "exit"
 	RestoredCheckpoint Restored = "checkpoint"
+	RestoredNothing    Restored = "nothing"
 )

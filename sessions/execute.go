@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,6 +77,7 @@ type execution struct {
 	timer *time.Timer // for the nearest of the moments below
 
 	said      int       // bytes of command lines
+	unheard   bool      // there was no shell any more to say them to
 	began     time.Time // when they were said
 	deadline  time.Time // zero: none
 	watch     time.Time
@@ -171,7 +173,7 @@ func (x *execution) try() (o outcome, again bool, err error) {
 		return outcome{}, false, err
 	}
 	o = x.wait()
-	again = x.death.cause != "" && x.death.last == nil && x.sh.unread() == x.said && x.stopping == "" && !x.s.endingNow()
+	again = x.death.cause != "" && x.death.last == nil && (x.unheard || x.sh.unread() == x.said) && x.stopping == "" && !x.s.endingNow()
 	return o, again, nil
 }
 
@@ -225,14 +227,14 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	sh.forget()
 	lines := sh.call("go") + x.askLine()
 	x.said, x.began = len(lines), time.Now()
-	sh.say(lines)
+	x.unheard = !sh.say(lines)
 	return pump, nil
 }
 
 // askLine asks for the report of the run, in case the end of the run took the one in its
 // script along.
 func (x *execution) askLine() string {
-	return x.sh.call("report", "T"+strconv.FormatUint(x.n, 10), `"$?"`)
+	return x.sh.report("T", x.n, `"$?"`)
 }
 
 // wait sees the run to its end.
@@ -286,16 +288,20 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 	return outcome{}, false
 }
 
+// driverOptions are the options that the driver's own lines must not run under: the user
+// has them while code runs.
+var driverOptions = []string{"errexit", "history", "verbose", "xtrace"}
+
 // noteReport keeps what a report says of the shell's state.
 func (s *Session) noteReport(rep report) {
 	s.status = max(rep.status, 0)
 	s.tmout = rep.tmout
-	s.opts = strings.Map(func(c rune) rune {
-		if strings.ContainsRune("evx", c) {
-			return c
+	s.opts = nil
+	for _, o := range strings.Split(rep.opts, ":") {
+		if slices.Contains(driverOptions, o) {
+			s.opts = append(s.opts, o)
 		}
-		return -1
-	}, rep.opts)
+	}
 	dir := rep.dir
 	if !filepath.IsAbs(dir) {
 		dir = workingDir(s.sh.pid)
@@ -334,15 +340,14 @@ func (x *execution) shellGone() outcome {
 	for _, p := range s.out {
 		p.drain()
 	}
-	stdout, stderr := sh.lastWords()
-	if x.sent {
-		stderr = bytes.TrimPrefix(stderr, []byte("\n")) // bash's own, for the ^C it did not see
+	if x.death.last == nil && !x.lost {
+		stdout, stderr := sh.lastWords()
+		if x.sent {
+			stderr = bytes.TrimPrefix(stderr, []byte("\n")) // bash's own, for the ^C it did not see
+		}
+		s.journal.write(Stdout, x.n, stdout)
+		s.journal.write(Stderr, x.n, stderr)
 	}
-	if x.death.last != nil {
-		stderr = bytes.TrimPrefix(stderr, []byte("exit\n")) // bash's own, on losing its commands
-	}
-	s.journal.write(Stdout, x.n, stdout)
-	s.journal.write(Stderr, x.n, stderr)
 	if x.stopping == ReasonTimedOut {
 		s.ofRun(x.r).endAll(sh.pid, leftoverGrace, killLimit)
 	}
@@ -409,7 +414,7 @@ func (x *execution) climb(now time.Time) {
 		x.interrupt = x.bursts > 0
 		x.bursts = max(x.bursts-1, 0)
 		x.sent = true
-		x.sh.interruptGroup()
+		interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid)
 		x.nudge = now.Add(nudgeAfter)
 	}
 	if !x.nudge.IsZero() && !now.Before(x.nudge) {

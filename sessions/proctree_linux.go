@@ -156,6 +156,38 @@ func takesInterrupt(pid int) bool {
 	return true
 }
 
+// interruptForeground sends SIGINT to the shell and to what the run has started in its
+// process group: at one go where the group is all theirs, and one by one, leaving the rest
+// alone, where jobs of earlier runs are in it. Those ignore SIGINT, but not before they
+// have come that far, and not if they chose to handle it.
+func interruptForeground(session, run procSet, shell int) {
+	signalled := map[int]bool{}
+	for range 2 { // twice, for what was started meanwhile
+		others := false
+		var mine []int
+		for _, pid := range session.pids() {
+			if st, ok := readStat(pid); !ok || st.pgid != shell {
+				continue
+			}
+			if pid == shell || run.has(labelOf(pid)) {
+				mine = append(mine, pid)
+			} else {
+				others = true
+			}
+		}
+		if !others {
+			_ = unix.Kill(-shell, unix.SIGINT)
+			return
+		}
+		for _, pid := range mine {
+			if !signalled[pid] {
+				signalled[pid] = true
+				_ = unix.Kill(pid, unix.SIGINT)
+			}
+		}
+	}
+}
+
 // interruptStrays sends SIGINT to the foreground of a run that is not in the shell's own
 // process group: under set -m a job has its own, setsid makes one. Of several, the newest
 // is meant.

@@ -27,6 +27,8 @@ func (l label) attach(pid int) error { return nil }
 
 type procSet struct{ want, mask label }
 
+func interruptForeground(session, run procSet, shell int) { _ = unix.Kill(-shell, unix.SIGINT) }
+
 func interruptStrays(s procSet, shell int) {}
 
 func (s procSet) signalAll(sig syscall.Signal, but int) int { return 0 }

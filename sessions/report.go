@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"bytes"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -11,7 +10,7 @@ import (
 type report struct {
 	tag    string // 'E', 'T', 'S', 'C' or 'R' and a number; "X" at an exit; "K" a checkpoint
 	status int    // -1 where it makes no sense
-	opts   string // $-
+	opts   string // $SHELLOPTS
 	tmout  string
 	dir    string // $PWD
 	state  *checkpoint
@@ -27,9 +26,8 @@ func (r report) number() uint64 {
 
 // A checkpoint is the whole state of a shell, as scripts that bring it back.
 type checkpoint struct {
-	exitTrap  string   // 'trap -- … EXIT', "" when there is none
-	inFunc    bool     // taken within a function: params are the function's
-	locals    []string // names of its local variables
+	exitTrap  string // 'trap -- … EXIT', "" when there is none
+	inFunc    bool   // taken within a function: params are the function's
 	vars      []byte
 	traps     []byte
 	params    []byte
@@ -129,22 +127,14 @@ func newReport(f [][]byte) report {
 	return r
 }
 
-var (
-	localName = regexp.MustCompile(`(?m)^declare -\S* ([A-Za-z_][A-Za-z0-9_]*)(=|$)`)
-)
-
 func newCheckpoint(f [][]byte) *checkpoint {
 	c := &checkpoint{
 		exitTrap: string(bytes.TrimSpace(f[0])),
 		vars:     bytes.Clone(f[2]), traps: bytes.Clone(f[3]), params: bytes.Clone(f[4]),
 		functions: bytes.Clone(f[5]), aliases: bytes.Clone(f[6]), dirs: bytes.Clone(f[7]),
 	}
-	callers, locals, _ := strings.Cut(string(f[1]), "\n")
-	for _, name := range strings.Fields(callers) {
+	for _, name := range strings.Fields(string(f[1])) {
 		c.inFunc = c.inFunc || name != "source"
-	}
-	for _, m := range localName.FindAllStringSubmatch(locals, -1) {
-		c.locals = append(c.locals, m[1])
 	}
 	return c
 }

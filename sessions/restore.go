@@ -1,10 +1,13 @@
 package sessions
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -33,14 +36,12 @@ func (s *Session) autopsy(run uint64) death {
 		s.noteReport(*farewell)
 	}
 	switch st := sh.status; {
-	case farewell != nil:
-		d.cause = CauseExit
-	case sh.comm != "" && sh.comm != s.m.bashComm:
+	case farewell == nil && sh.comm != "" && sh.comm != s.m.bashComm:
 		d.cause = CauseExec
 	case st.Signaled():
 		d.cause = CauseSignal
 	default:
-		d.cause = CauseExit // by way of an EXIT trap of the user's
+		d.cause = CauseExit
 	}
 	if st := sh.status; st.Signaled() {
 		s.status = 128 + int(st.Signal())
@@ -62,58 +63,63 @@ func (s *Session) replaceShell(d death) {
 	restored, prev := RestoredCheckpoint, s.checkpoint
 	if d.state != nil {
 		restored, s.checkpoint = RestoredExit, d.state
+		if d.state.inFunc && prev != nil {
+			d.state.params = prev.params // it could only tell those of the function
+		}
 	}
-	s.opts = without(s.opts, 'e')
+	s.opts = slices.DeleteFunc(s.opts, func(o string) bool { return o == "errexit" })
 	s.rearm, s.needSync, s.dirty = false, false, true
-	if err := s.restore(prev, d.cause == CauseExit); err != nil {
+	whole, err := s.restore(d.cause == CauseExit)
+	if err != nil {
 		s.log.Error("restart shell", "error", err)
 		return
+	}
+	if !whole {
+		restored = RestoredNothing
 	}
 	s.journal.add(Entry{Kind: ShellRestarted, Restart: &Restart{Cause: d.cause, Restored: restored}}, nil)
 	s.log.Info("shell restarted", "cause", d.cause, "restored", restored)
 }
 
-func without(opts string, c byte) string {
-	var out []byte
-	for i := range len(opts) {
-		if opts[i] != c {
-			out = append(out, opts[i])
+// restore starts a shell and gives it the session's state; whole is false where the state
+// keeps every new shell from answering, so that this one goes without.
+func (s *Session) restore(exitTrapRan bool) (whole bool, err error) {
+	for _, as := range []restoreMode{restoreAll, restoreTame, restoreNone} {
+		if s.checkpoint == nil {
+			as = restoreNone
 		}
-	}
-	return string(out)
-}
-
-// restore starts a shell and gives it the session's state. A state that keeps the new
-// shell from answering is given again without its traps, and then not at all.
-func (s *Session) restore(prev *checkpoint, exitTrapRan bool) (err error) {
-	c := s.checkpoint
-	for _, attempt := range []struct{ state, traps bool }{{true, true}, {true, false}, {false, false}} {
-		if c == nil && attempt.state {
-			continue
+		if err := s.freshShell(as != restoreNone); err != nil {
+			return false, err
 		}
-		if err = s.freshShell(c != nil && attempt.state); err != nil {
-			return err
-		}
-		if attempt.state {
-			if err = s.writeRestore(c, prev, attempt.traps, exitTrapRan); err != nil {
-				return err
+		if as != restoreNone {
+			if err := s.writeRestore(as, exitTrapRan); err != nil {
+				return false, err
 			}
 		}
 		if s.answers("R", restoreLimit) {
 			s.dropEnv()
-			return nil
+			return as != restoreNone || s.checkpoint == nil, nil
 		}
 		if s.endingNow() {
-			return nil
+			return true, nil
 		}
-		s.log.Warn("restored shell does not answer", "traps", attempt.traps)
+		s.log.Warn("restored shell does not answer", "mode", as)
 		s.sh.kill()
 		<-s.sh.exited
 		s.sh.close()
 	}
 	s.sh = nil
-	return fmt.Errorf("no shell answers")
+	return false, errors.New("no shell answers")
 }
+
+// A restoreMode says how much of a state is given to a new shell.
+type restoreMode int
+
+const (
+	restoreAll  restoreMode = iota
+	restoreTame             // without what runs by itself: traps and PROMPT_COMMAND
+	restoreNone
+)
 
 // restoreLimit is how long a new shell may take to restore its state.
 const restoreLimit = 5 * time.Second
@@ -166,12 +172,9 @@ func (s *Session) writeDriver() error {
 	return nil
 }
 
-func (s *Session) writeRestore(c, prev *checkpoint, traps, exitTrapRan bool) error {
-	scripts := restoreScripts(c, prev, s.dir)
-	if traps {
-		scripts = append(scripts, string(c.traps))
-	}
-	if exitTrapRan || !traps {
+func (s *Session) writeRestore(as restoreMode, exitTrapRan bool) error {
+	scripts := restoreScripts(s.checkpoint, as)
+	if exitTrapRan || as == restoreTame {
 		scripts = append(scripts, s.sh.armExit())
 	}
 	for i, script := range scripts {
@@ -189,7 +192,7 @@ func (s *Session) writeRestore(c, prev *checkpoint, traps, exitTrapRan bool) err
 func (s *Session) answers(kind string, limit time.Duration) bool {
 	s.syncs++
 	tag := kind + strconv.FormatUint(s.syncs, 10)
-	ask := s.sh.call("report", tag, "0")
+	ask := s.sh.report(kind, s.syncs, "0")
 	s.sh.say(ask)
 	end := time.Now().Add(limit)
 	for time.Now().Before(end) {
@@ -233,7 +236,7 @@ func (s *Session) saveState() {
 	if !s.dirty || s.sh == nil || !s.settle() {
 		return
 	}
-	s.sh.say(s.sh.call("checkpoint"))
+	s.sh.say(s.sh.call("checkpoint", ">"+quote(filepath.Join(s.dir, "c")), "2>/dev/null"))
 	r, ok := s.await(answerLimit, func(r report) bool { return r.kind() == 'K' })
 	switch {
 	case ok:
@@ -294,7 +297,8 @@ func (s *Session) readyShell() error {
 		s.settle()
 	}
 	if s.sh == nil && !s.endingNow() {
-		return s.restore(nil, false)
+		_, err := s.restore(false)
+		return err
 	}
 	return nil
 }
@@ -318,7 +322,7 @@ func (s *Session) tryChangeDir(r *Run) (detail string, again bool) {
 	cwd := r.req.Cwd
 	tag := "C" + strconv.FormatUint(r.Number(), 10)
 	script := `CDPATH= \builtin cd -- ` + cwdWord(cwd) + " >/dev/null 2>&1 && " +
-		s.sh.call("report", tag, "0") + `[[ $? == 0 ]] || ` + s.sh.call("report", tag, "1")
+		strings.TrimSpace(s.sh.report("C", r.Number(), "0")) + " || " + s.sh.report("C", r.Number(), "1")
 	if err := os.WriteFile(filepath.Join(s.dir, "cd"), []byte(script), 0o600); err != nil {
 		return "cwd could not be changed: " + plainError(err), false
 	}

@@ -98,7 +98,7 @@ type Session struct {
 	late       []*pipe           // of earlier runs, held by processes that live on
 	fifos      int               // how many were made, for their names
 	status     int               // $? of the last run
-	opts       string            // of e, v and x: those the user has on
+	opts       []string          // of driverOptions: those the user has on
 	tmout      string
 	rearm      bool
 	checkpoint *checkpoint

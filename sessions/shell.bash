@@ -2,8 +2,9 @@
 # directory. @DIR@ stands for that directory, quoted; @DIR@/c is the control FIFO.
 #
 # Every word that names a command is written \builtin NAME, so that neither an alias nor a
-# function of the user's stands in for it. Nothing here may fail under the user's set -u,
-# set -e, set -f or noclobber, or leave a variable behind.
+# function of the user's stands in for it, and keywords, which an alias can stand in for,
+# are done without. Nothing here may fail under the user's set -u, set -e, set -f or
+# noclobber, set off an ERR trap, or leave a variable behind.
 
 #: init
 # Once per shell, before anything else.
@@ -13,57 +14,87 @@ PS1= PS2=
 \builtin history -c
 
 #: report
-# report TAG STATUS: tells how a run ended, and takes the user's set -e, -v, -x and TMOUT
-# off, which the driver's own lines must not run under. The next run gets them back. A
-# user's 'enable -n printf' is undone for the moment of the report.
-\builtin printf '%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$-" "${TMOUT-}" "${PWD-}" >@DIR@/c || {
+# report TAG STATUS OPTIONS: tells how a run ended, and takes the options and the TMOUT of the
+# user's off that the driver's own lines must not run under. The next run gets them back.
+# What the driver cannot do without is enabled again for good; printf has an answer of its
+# own below.
+\builtin set +evx +o history
+\builtin printf '%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${PWD-}" >@DIR@/c || \builtin . @DIR@/report2 "$@"
+\builtin enable . : eval set
+\builtin eval "${TMOUT:+TMOUT=0}" 2>/dev/null
+
+#: report2
+# The report of a shell whose printf is disabled, which it is again afterwards.
 \builtin enable printf
-\builtin printf '%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$-" "${TMOUT-}" "${PWD-}" >@DIR@/c
+\builtin printf '%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${PWD-}" >@DIR@/c
 \builtin enable -n printf
-}
-\builtin set +evx
-\builtin eval "${TMOUT:+TMOUT=0}"
 
 #: status
 # status N: makes $? what the user's last run left.
 \builtin return "$1"
 
 #: checkpoint
-# Writes the shell's state in NUL-ended parts: the EXIT trap; the functions it is called
-# from and their local variables (at an exit it may be called from within one); then
-# scripts that restore, to be run in this order since functions and aliases could stand in
-# for the words of what follows them: variables and options; traps; positional parameters;
-# functions; aliases. Last, the directory stack.
-{
+# Writes the shell's state to stdout in NUL-ended parts: the EXIT trap; the functions it is
+# called from (at an exit it may be called from within some); then scripts that restore, to
+# be run in this order since functions and aliases could stand in for the words of what
+# follows them: variables and options; traps; positional parameters; functions; aliases.
+# Last, the directory stack.
 \builtin printf 'K\0'
-\builtin trap -p EXIT
+\builtin trap -p EXIT || \builtin :
 \builtin printf '\0'
 \builtin printf '%s ' "${FUNCNAME[@]}"
-\builtin printf '\n'
-\builtin local -p
 \builtin printf '\0'
-\builtin shopt -p
-\builtin declare -p
+\builtin shopt -p || \builtin :
+\builtin declare -p || \builtin :
 \builtin set +o
 \builtin umask -p
-\builtin complete -p
-\builtin enable -n
+\builtin complete -p || \builtin :
+\builtin enable -n || \builtin :
 \builtin printf '\0'
-\builtin trap -p
+\builtin trap -p || \builtin :
 \builtin printf '\0'
 \builtin printf '\\builtin set --'
 \builtin printf ' %s' "${@@Q}"
 \builtin printf '\0'
-\builtin declare -f
-\builtin declare -F
+\builtin declare -f || \builtin :
+\builtin declare -F || \builtin :
 \builtin printf '\0'
-\builtin alias -p
+\builtin alias -p || \builtin :
 \builtin printf '\0'
 \builtin printf ' %q' "${DIRSTACK[@]:1}"
 \builtin printf '\0'
-} >@DIR@/c 2>/dev/null
 
 #: exit
 # The EXIT trap: the state as it is when the shell is about to end.
-\builtin . @DIR@/report X "$?"
-\builtin . @DIR@/checkpoint
+\builtin . @DIR@/report X "$?" "$SHELLOPTS"
+\builtin . @DIR@/uncover
+\builtin . @DIR@/checkpoint >@DIR@/c
+
+#: uncover
+# Within a function, takes the local variables of all its callers away, so that the global
+# ones show. Unset from a function that is called by the one a variable is local to, it
+# shows what it had hidden; whether that is the global one shows in an attribute that only
+# the global one is given. A readonly local stays.
+case ${FUNCNAME[2]-source} in source) \builtin return ;; esac
+_tandem_uncover() { \builtin unset -v "$1"; }
+for _tandem_name in \
+	"${!a@}" "${!b@}" "${!c@}" "${!d@}" "${!e@}" "${!f@}" "${!g@}" "${!h@}" "${!i@}" \
+	"${!j@}" "${!k@}" "${!l@}" "${!m@}" "${!n@}" "${!o@}" "${!p@}" "${!q@}" "${!r@}" \
+	"${!s@}" "${!t@}" "${!u@}" "${!v@}" "${!w@}" "${!x@}" "${!y@}" "${!z@}" "${!A@}" \
+	"${!B@}" "${!C@}" "${!D@}" "${!E@}" "${!F@}" "${!G@}" "${!H@}" "${!I@}" "${!J@}" \
+	"${!K@}" "${!L@}" "${!M@}" "${!N@}" "${!O@}" "${!P@}" "${!Q@}" "${!R@}" "${!S@}" \
+	"${!T@}" "${!U@}" "${!V@}" "${!W@}" "${!X@}" "${!Y@}" "${!Z@}" "${!_@}"
+do
+	for _tandem_frame in "${FUNCNAME[@]}"; do
+		\builtin declare -gt "$_tandem_name"
+		case ${!_tandem_name@a} in *t*) \builtin break ;; esac
+		_tandem_uncover "$_tandem_name"
+	done
+	\builtin declare -g +t "$_tandem_name"
+	case $_tandem_frame/${!_tandem_name@a}${!_tandem_name+set} in
+	source/*) ;; # it was global from the start
+	*/) \builtin unset -v "$_tandem_name" ;; # there is none: the declaration was ours
+	esac
+done
+\builtin unset -v _tandem_name _tandem_frame
+\builtin unset -f _tandem_uncover

@@ -206,9 +206,11 @@ func (sh *shell) farewell() (*report, *checkpoint) {
 	return sh.last, sh.state
 }
 
-// say writes command lines. They are short, so that the pipe always has room for them.
-func (sh *shell) say(lines string) {
-	_, _ = sh.in.WriteString(lines) // a shell that is gone shows in exited
+// say writes command lines. They are short, so that the pipe always has room for them. A
+// shell that is gone shows in exited; ok is false where it was gone already.
+func (sh *shell) say(lines string) (ok bool) {
+	_, err := sh.in.WriteString(lines)
+	return err == nil
 }
 
 // call is the command line that runs one of the driver's files.
@@ -218,6 +220,11 @@ func (sh *shell) call(file string, args ...string) string {
 		line += " " + a
 	}
 	return line + "\n"
+}
+
+// report is the command line that makes the shell report; status is a word of shell.
+func (sh *shell) report(kind string, number uint64, status string) string {
+	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`)
 }
 
 // unread is how many bytes of command lines the shell has not read yet. It reads them one
@@ -230,8 +237,6 @@ func (sh *shell) unread() (n int) {
 	_ = rc.Control(func(fd uintptr) { n = pipeHolds(int(fd)) })
 	return n
 }
-
-func (sh *shell) interruptGroup() { _ = unix.Kill(-sh.pid, unix.SIGINT) }
 
 func (sh *shell) killGroup() { _ = unix.Kill(-sh.pid, unix.SIGKILL) }
 
@@ -252,15 +257,16 @@ func (sh *shell) close() {
 type handover struct {
 	stdin, stdout, stderr string // paths
 	env                   map[string]string
-	status                int    // what $? is at the start
-	opts                  string // of e, v and x, those the user has on
+	status                int      // what $? is at the start
+	opts                  []string // of driverOptions, those the user has on
 	tmout                 string
 	rearm                 bool // the user has taken our EXIT trap off
 }
 
 // script is the file that runs code. Top level of it is the driver's: set -e is off there,
-// so neither a run that merely ends non-zero nor the report can end the shell, and "!"
-// keeps a set -e that the code turns on from ending it when the code has returned.
+// so neither a run that merely ends non-zero nor the report can end the shell, and "&&"
+// keeps a set -e that the code turns on from ending it when the code has returned. (It
+// would switch set -e off within the code too were the command eval and not builtin.)
 func (sh *shell) script(code string, number uint64, h handover) []byte {
 	var b strings.Builder
 	b.Grow(len(code) + 512)
@@ -268,17 +274,17 @@ func (sh *shell) script(code string, number uint64, h handover) []byte {
 		b.WriteString(sh.armExit())
 	}
 	if names := sortedNames(h.env); len(names) > 0 {
-		fmt.Fprintf(&b, "! \\builtin declare -p %s >%s 2>/dev/null\n", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
+		fmt.Fprintf(&b, "\\builtin declare -p %s >%s 2>/dev/null || \\builtin :\n", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
 	}
 	if h.status == 0 {
-		b.WriteString(`\builtin : bash; ! `)
+		b.WriteString(`\builtin : bash; `)
 	} else {
-		fmt.Fprintf(&b, `\builtin . %s %d || ! `, quote(filepath.Join(sh.dir, "status")), h.status)
+		fmt.Fprintf(&b, `\builtin . %s %d || `, quote(filepath.Join(sh.dir, "status")), h.status)
 	}
 	b.WriteString(`\builtin eval `)
 	b.WriteString(quote(h.prefix() + code))
-	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + "\n")
-	b.WriteString(sh.call("report", "E"+strconv.FormatUint(number, 10), `"${PIPESTATUS[0]}"`))
+	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + " && \\builtin :\n")
+	b.WriteString(sh.report("E", number, `"${PIPESTATUS[0]}"`))
 	return []byte(b.String())
 }
 
@@ -287,18 +293,18 @@ func (sh *shell) script(code string, number uint64, h handover) []byte {
 func (h handover) prefix() string {
 	var cmds strings.Builder
 	for _, name := range sortedNames(h.env) {
-		cmds.WriteString(`\builtin export ` + name + "=" + quote(h.env[name]) + "; ")
+		cmds.WriteString(`\builtin export ` + name + "=" + quote(h.env[name]) + "\n")
 	}
 	if h.tmout != "" {
-		cmds.WriteString("TMOUT=" + quote(h.tmout) + "; ")
+		cmds.WriteString("TMOUT=" + quote(h.tmout) + "\n")
 	}
-	if h.opts != "" {
-		cmds.WriteString(`\builtin set -` + h.opts + "; ")
+	for _, o := range h.opts {
+		cmds.WriteString(`\builtin set -o ` + o + "\n")
 	}
 	if cmds.Len() == 0 {
 		return ""
 	}
-	return "{ " + cmds.String() + "} 2>/dev/null\n"
+	return `\builtin eval ` + quote(cmds.String()) + " 2>/dev/null\n"
 }
 
 // unenv is the script that undoes the run's own environment.
@@ -306,29 +312,18 @@ func (sh *shell) unenv(env map[string]string) string {
 	return `\builtin unset -v ` + strings.Join(sortedNames(env), " ") + "\n\\builtin . " + quote(filepath.Join(sh.dir, "env")) + "\n"
 }
 
-// restoreScripts are the files that bring a checkpoint back, in order. prev is the one
-// before it: a shell that ended within a function could not say what the function's local
-// variables had hidden.
-func restoreScripts(c, prev *checkpoint, dir string) []string {
+// restoreScripts are the files that bring a checkpoint back, in order.
+func restoreScripts(c *checkpoint, as restoreMode) []string {
 	const own = `\builtin unset -v PATH TERM OLDPWD SHLVL HOSTNAME` + "\n"
-	var stack strings.Builder
-	stack.WriteString(`\builtin set -- ` + string(c.dirs) + "\n" +
-		`while (( $# )); do \builtin pushd -n -- "${!#}" >/dev/null; \builtin set -- "${@:1:$#-1}"; done` + "\n")
-	vars, params := string(c.vars), string(c.params)
-	if prev != nil && c.inFunc {
-		params = string(prev.params)
+	stack := `\builtin set -- ` + string(c.dirs) + "\n" +
+		`while (( $# )); do \builtin pushd -n -- "${!#}" >/dev/null; \builtin set -- "${@:1:$#-1}"; done` + "\n"
+	after := "\n\\enable builtin . : cd declare enable eval printf set trap unset\n\\builtin set +evxt +o history\n"
+	traps := string(c.traps)
+	if as == restoreTame {
+		traps = ""
+		after += "\\builtin unset -v PROMPT_COMMAND\n"
 	}
-	if prev != nil && len(c.locals) > 0 {
-		saved := quote(filepath.Join(dir, "hidden"))
-		names := strings.Join(c.locals, " ")
-		vars = string(prev.vars) + "\n\\builtin declare -p " + names + " >" + saved + "\n\\builtin unset -v " + names + "\n" +
-			vars + "\n\\builtin unset -v " + names + "\n\\builtin . " + saved
-	}
-	after := "\n\\enable builtin . : cd declare enable eval printf set trap unset\n\\builtin set +evx\n"
-	return []string{
-		own + stack.String() + vars + after + params + "\n", string(c.functions),
-		string(c.aliases),
-	}
+	return []string{own + stack + string(c.vars) + after + string(c.params) + "\n", string(c.functions), string(c.aliases), traps}
 }
 
 func (sh *shell) dead() bool {
@@ -342,5 +337,5 @@ func (sh *shell) dead() bool {
 
 // armExit sets the trap by which a shell that exits tells its state.
 func (sh *shell) armExit() string {
-	return `\builtin trap ` + quote(`\builtin . `+quote(filepath.Join(sh.dir, "exit"))) + " EXIT\n"
+	return `\builtin trap ` + quote(`{ \builtin . `+quote(filepath.Join(sh.dir, "exit"))+`; } 2>/dev/null`) + " EXIT\n"
 }

@@ -143,6 +143,59 @@ func AwaitOutput(t testing.TB, r *sessions.Run, want string) {
 	})
 }
 
+// Checkpoint returns once the engine has saved the state that the session is in: from then
+// on a shell that is killed comes back with it. The session must have nothing to do. The
+// gate is what the idle shell writes: nothing but its state comes to so much.
+func Checkpoint(t testing.TB, s *sessions.Session) {
+	t.Helper()
+	const atLeast = 1000
+	at := Run(t, s, `\builtin printf '%s\n' $$; PATH=/usr/bin:/bin \command cat /proc/$$/io`)
+	pid, io, _ := strings.Cut(at.Stdout, "\n")
+	before := written(io)
+	if before < 0 {
+		t.Fatalf("no count of what the shell has written: %q %q", at.Stdout, at.Stderr)
+	}
+	Await(t, "a checkpoint", func() bool {
+		io, _ := os.ReadFile("/proc/" + pid + "/io")
+		return written(string(io)) > before+atLeast
+	})
+}
+
+// written is the number of bytes a process has written, or -1.
+func written(io string) int {
+	_, rest, _ := strings.Cut(io, "wchar: ")
+	n := -1
+	_, _ = fmt.Sscan(rest, &n)
+	return n
+}
+
+// Entries returns all that the session's journal keeps.
+func Entries(t testing.TB, s *sessions.Session) []sessions.Entry {
+	t.Helper()
+	r, _, err := s.Attach(sessions.AttachOptions{Oldest: true, Viewer: true})
+	if err != nil {
+		t.Fatalf("attach: %v", err)
+	}
+	defer r.Close()
+	entries, err := r.Next(nil, 1<<30)
+	if err != nil {
+		t.Fatalf("read journal: %v", err)
+	}
+	return entries
+}
+
+// Restarts returns what the journal tells of restarted shells, each as "cause/restored".
+func Restarts(t testing.TB, s *sessions.Session) []string {
+	t.Helper()
+	var all []string
+	for _, e := range Entries(t, s) {
+		if e.Kind == sessions.ShellRestarted {
+			all = append(all, string(e.Restart.Cause)+"/"+string(e.Restart.Restored))
+		}
+	}
+	return all
+}
+
 // Marked returns the command lines of the processes whose environment has MARK=mark.
 func Marked(mark string) (found []string) {
 	envs, _ := filepath.Glob("/proc/[0-9]*/environ")
