@@ -19,6 +19,7 @@ var (
 	ErrTooMany         = errors.New("too many")
 	ErrClosed          = errors.New("session closed")
 	ErrStalled         = errors.New("reader stalled")
+	ErrRuntime         = errors.New("runtime error") // the machine's fault: no space, no processes
 )
 
 // An Error is a failure with a message meant for the client: what was wrong and what

@@ -46,10 +46,11 @@ const (
 
 // An outcome is how a run ended, before it is written down.
 type outcome struct {
-	reason Reason
-	status int
-	signal syscall.Signal
-	detail string
+	reason  Reason
+	status  int
+	signal  syscall.Signal
+	detail  string
+	refusal error
 }
 
 // exitCode is what clients are told, the same over every door.
@@ -101,7 +102,7 @@ func (s *Session) execute(r *Run) {
 	o, err := x.run()
 	if err != nil {
 		s.log.Error("run could not be started", "run_id", r.ID(), "error", err)
-		o = outcome{reason: ReasonRefused, detail: "the run could not be started: " + plainError(err)}
+		o = outcome{reason: ReasonRefused, refusal: ErrRuntime, detail: "the run could not be started: " + plainError(err)}
 	}
 	s.retireOut()
 	s.mu.Lock()
@@ -142,7 +143,7 @@ func (x *execution) run() (outcome, error) {
 	}
 	if r.req.Cwd != "" {
 		if detail := s.changeDir(r); detail != "" {
-			return outcome{reason: ReasonRefused, detail: detail}, nil
+			return outcome{reason: ReasonRefused, refusal: ErrInvalid, detail: detail}, nil
 		}
 	}
 	if s.start(r) {
@@ -530,7 +531,7 @@ func (s *Session) finishLocked(r *Run, o outcome) {
 	r.req.Code, r.req.Env, r.req.StdinText = "", nil, nil
 	r.info.Reason = o.reason
 	r.info.ExitCode = o.exitCode()
-	r.info.Detail = o.detail
+	r.info.Detail, r.info.Refusal = o.detail, o.refusal
 	r.info.Cwd = s.cwd
 	if o.reason == ReasonShellExited {
 		r.info.Signal = unix.SignalName(o.signal)

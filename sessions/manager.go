@@ -218,7 +218,7 @@ func privateDir(parent string) (string, error) {
 }
 
 // Create starts a session. It fails with [ErrInvalid], [ErrTooLarge], [ErrTooMany] or
-// [ErrClosed], or with the error that kept the shell from starting.
+// [ErrClosed], or with [ErrRuntime] where the machine has no room for it.
 func (m *Manager) Create(o Options) (*Session, error) {
 	if err := checkEnv(o.Env); err != nil {
 		return nil, err
@@ -241,7 +241,8 @@ func (m *Manager) Create(o Options) (*Session, error) {
 		close(s.runless)
 		close(s.done)
 		m.wg.Done()
-		return nil, err
+		m.log.Error("start session", "error", err)
+		return nil, failf(ErrRuntime, "the session could not be started: %s", plainError(err))
 	}
 	go func() {
 		defer m.wg.Done()

@@ -54,12 +54,7 @@ func (s *Session) autopsy(run uint64) death {
 // replaceShell starts another shell in the state that the last one left. Where that fails
 // the session has none, and the next run tries again.
 func (s *Session) replaceShell(d death) {
-	s.sh.close()
-	s.sh = nil
-	s.dropOut() // their names may be gone with the private directory
-	s.mu.Lock()
-	s.pid = 0
-	s.mu.Unlock()
+	s.dropShell()
 	restored, prev := RestoredCheckpoint, s.checkpoint
 	if d.state != nil {
 		restored, s.checkpoint = RestoredExit, d.state
@@ -67,23 +62,50 @@ func (s *Session) replaceShell(d death) {
 			d.state.params = prev.params // it could only tell those of the function
 		}
 	}
+	if d.cause == CauseExit && s.checkpoint != nil {
+		s.checkpoint.exitTrap = "" // it has run
+	}
 	s.opts = slices.DeleteFunc(s.opts, func(o string) bool { return o == "errexit" })
 	s.rearm, s.needSync, s.dirty = false, false, true
-	whole, err := s.restore(d.cause == CauseExit)
-	if err != nil {
+	s.fallen = &Restart{Cause: d.cause, Restored: restored}
+	if err := s.revive(); err != nil {
 		s.log.Error("restart shell", "error", err)
-		return
+	}
+}
+
+// dropShell lets go of a shell that has ended or is about to be killed.
+func (s *Session) dropShell() {
+	s.sh.kill()
+	<-s.sh.exited
+	s.sh.close()
+	s.sh = nil
+	s.dropOut() // their names may be gone with the private directory
+	s.mu.Lock()
+	s.pid = 0
+	s.mu.Unlock()
+}
+
+// revive gives a session without a shell another one, and tells so.
+func (s *Session) revive() error {
+	whole, err := s.restore()
+	if err != nil {
+		if s.sh != nil {
+			s.dropShell()
+		}
+		return err
 	}
 	if !whole {
-		restored = RestoredNothing
+		s.fallen.Restored = RestoredNothing
 	}
-	s.journal.add(Entry{Kind: ShellRestarted, Restart: &Restart{Cause: d.cause, Restored: restored}}, nil)
-	s.log.Info("shell restarted", "cause", d.cause, "restored", restored)
+	s.journal.add(Entry{Kind: ShellRestarted, Restart: s.fallen}, nil)
+	s.log.Info("shell restarted", "cause", s.fallen.Cause, "restored", s.fallen.Restored)
+	s.fallen = nil
+	return nil
 }
 
 // restore starts a shell and gives it the session's state; whole is false where the state
 // keeps every new shell from answering, so that this one goes without.
-func (s *Session) restore(exitTrapRan bool) (whole bool, err error) {
+func (s *Session) restore() (whole bool, err error) {
 	for _, as := range []restoreMode{restoreAll, restoreTame, restoreNone} {
 		if s.checkpoint == nil {
 			as = restoreNone
@@ -92,7 +114,7 @@ func (s *Session) restore(exitTrapRan bool) (whole bool, err error) {
 			return false, err
 		}
 		if as != restoreNone {
-			if err := s.writeRestore(as, exitTrapRan); err != nil {
+			if err := s.writeRestore(as); err != nil {
 				return false, err
 			}
 		}
@@ -104,11 +126,8 @@ func (s *Session) restore(exitTrapRan bool) (whole bool, err error) {
 			return true, nil
 		}
 		s.log.Warn("restored shell does not answer", "mode", as)
-		s.sh.kill()
-		<-s.sh.exited
-		s.sh.close()
+		s.dropShell()
 	}
-	s.sh = nil
 	return false, errors.New("no shell answers")
 }
 
@@ -172,9 +191,9 @@ func (s *Session) writeDriver() error {
 	return nil
 }
 
-func (s *Session) writeRestore(as restoreMode, exitTrapRan bool) error {
+func (s *Session) writeRestore(as restoreMode) error {
 	scripts := restoreScripts(s.checkpoint, as)
-	if exitTrapRan || as == restoreTame {
+	if s.checkpoint.exitTrap == "" || as == restoreTame {
 		scripts = append(scripts, s.sh.armExit())
 	}
 	for i, script := range scripts {
@@ -297,8 +316,7 @@ func (s *Session) readyShell() error {
 		s.settle()
 	}
 	if s.sh == nil && !s.endingNow() {
-		_, err := s.restore(false)
-		return err
+		return s.revive()
 	}
 	return nil
 }

@@ -83,6 +83,7 @@ type RunInfo struct {
 	Signal   string // "SIGKILL", when a signal ended the shell
 	Duration time.Duration
 	Detail   string // refused: why, for the client
+	Refusal  error  // refused: ErrInvalid where the request was at fault, or ErrRuntime
 }
 
 // A Run is one piece of code given to a session. Its methods may be called from any

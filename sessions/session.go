@@ -102,6 +102,7 @@ type Session struct {
 	tmout      string
 	rearm      bool
 	checkpoint *checkpoint
+	fallen     *Restart  // a shell has ended and no other has taken its place yet
 	saved      time.Time // when checkpoint was taken
 	dirty      bool      // a run has ended since
 	syncs      uint64    // number of the last sync
