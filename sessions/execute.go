@@ -28,6 +28,9 @@ const (
 	// askLimit is how long a shell that has nothing to do may leave a question unanswered.
 	askLimit = 2 * time.Second
 
+	// maxNudges is how often at most.
+	maxNudges = 10
+
 	// beginLimit is when a run has begun, whatever it looks like.
 	beginLimit = 50 * time.Millisecond
 
@@ -85,6 +88,8 @@ type execution struct {
 	stopping  Reason    // timed_out or canceled, once that is why the run is to end
 	interrupt bool      // one is to be sent once the shell has read its line
 	sent      bool      // one was sent
+	hit       hitList   // what it has reached
+	nudges    int       // how often it was looked at again
 	nudge     time.Time // when to look whether it did anything; zero: not due
 	ladder    time.Time // when the ladder was begun; zero: it was not
 	rung      int       // the next one
@@ -316,7 +321,7 @@ func (s *Session) noteReport(rep report) {
 
 // judge tells how a run ended whose shell lives. A command that took an interrupt and went
 // on to its own end has exited; one that the interrupt put an end to was interrupted, and
-// then either bash says 130 or it never came to the end of the code (T).
+// then bash says 130, or it never came to the end of the code (T), or it took more than that.
 func (x *execution) judge(rep report) outcome {
 	status := rep.status
 	if status < 0 {
@@ -325,7 +330,7 @@ func (x *execution) judge(rep report) outcome {
 	switch {
 	case x.stopping == ReasonTimedOut || x.stopping == ReasonCanceled:
 		return outcome{reason: x.stopping}
-	case x.sent && (status == 130 || rep.kind() == 'T' && status > 128):
+	case x.sent && (status == 130 || rep.kind() == 'T' && status > 128 || x.rung > rungTerm):
 		return outcome{reason: ReasonInterrupted, status: status}
 	}
 	return outcome{reason: ReasonExited, status: status}
@@ -415,7 +420,7 @@ func (x *execution) climb(now time.Time) {
 		x.interrupt = x.bursts > 0
 		x.bursts = max(x.bursts-1, 0)
 		x.sent = true
-		interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid)
+		x.hit = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid)
 		x.nudge = now.Add(nudgeAfter)
 	}
 	if !x.nudge.IsZero() && !now.Before(x.nudge) {
@@ -438,16 +443,21 @@ func (x *execution) begun(now time.Time) bool {
 }
 
 // lookAgain is for an interrupt that has changed nothing. Either the report was lost to it,
-// or the foreground is outside of the shell's process group: which, shows in whether the
-// shell reads a line that is said to it.
+// or the foreground never got it, being outside of the shell's process group or not yet
+// there: which, shows in whether the shell reads a line that is said to it.
 func (x *execution) lookAgain(now time.Time) {
 	x.nudge = time.Time{}
 	switch {
 	case !x.asked:
 		x.idleShell(now)
 		x.nudge = now.Add(nudgeAfter / 10)
-	case !x.idleShell(now):
-		interruptStrays(x.s.ofRun(x.r), x.sh.pid)
+	case x.idleShell(now) || x.nudges == maxNudges:
+	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid):
+		x.nudges++
+		x.nudge = now.Add(nudgeAfter)
+	case x.hit.wasted(x.sh.pid, x.s.m.bashComm):
+		x.nudges++
+		x.interrupt = true
 	}
 }
 

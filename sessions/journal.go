@@ -81,6 +81,10 @@ const (
 	// flood of tiny writes is bounded in memory too.
 	entryCost = 96
 
+	// joinWithin is for how long what is written becomes part of the same entry, which has
+	// the time of its beginning.
+	joinWithin = 20 * time.Millisecond
+
 	// blockSize is the size of the blocks that small writes are gathered in.
 	blockSize = 32 << 10
 
@@ -155,7 +159,7 @@ func (j *journal) nextBlockLocked() int {
 func (j *journal) appendOrExtendLocked(kind Kind, run uint64, data []byte, now time.Time) {
 	if n := len(j.entries); n > j.head {
 		last := &j.entries[n-1]
-		adjacent := last.Kind == kind && last.Run == run && len(j.block)-len(data) >= len(last.Data) &&
+		adjacent := last.Kind == kind && last.Run == run && now.Sub(last.Time) < joinWithin && len(j.block)-len(data) >= len(last.Data) &&
 			&last.Data[0] == &j.block[len(j.block)-len(data)-len(last.Data)]
 		if adjacent {
 			start := len(j.block) - len(data) - len(last.Data)

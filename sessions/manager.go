@@ -100,6 +100,7 @@ const (
 	DefaultMaxQueue     = 256
 	DefaultMaxClients   = 256
 	DefaultRetention    = 8 << 20
+	MinRetention        = 512 << 10 // half of it must hold what pipes are drained of at once
 	DefaultRunHistory   = 1000
 	DefaultStallTimeout = 10 * time.Second
 )
@@ -114,7 +115,7 @@ type Config struct {
 	MaxSessions  int           // sessions at a time
 	MaxQueue     int           // runs waiting in a session
 	MaxClients   int           // clients attached to a session
-	Retention    int           // bytes of journal kept per session
+	Retention    int           // bytes of journal kept per session, at least MinRetention
 	RunHistory   int           // runs remembered per session
 	StallTimeout time.Duration // a reader that is behind must take 64 KiB within it
 	IdleTimeout  time.Duration // a session nobody uses is ended after it; never
@@ -161,6 +162,9 @@ type Manager struct {
 // New makes a Manager, its private directory and its guardian. Close must be called.
 func New(cfg Config) (*Manager, error) {
 	cfg = cfg.withDefaults()
+	if cfg.Retention < MinRetention {
+		return nil, fmt.Errorf("a retention of %d bytes is less than %d", cfg.Retention, MinRetention)
+	}
 	bash, err := exec.LookPath(cfg.Bash)
 	if err != nil {
 		return nil, fmt.Errorf("find bash: %w", err)

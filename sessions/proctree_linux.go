@@ -156,54 +156,88 @@ func takesInterrupt(pid int) bool {
 	return true
 }
 
+// A hitList is what an interrupt has reached: by process, its name at that moment. A child
+// that still had the shell's name may have been between fork and exec, and then has thrown
+// the signal away.
+type hitList map[int]string
+
 // interruptForeground sends SIGINT to the shell and to what the run has started in its
 // process group: at one go where the group is all theirs, and one by one, leaving the rest
 // alone, where jobs of earlier runs are in it. Those ignore SIGINT, but not before they
 // have come that far, and not if they chose to handle it.
-func interruptForeground(session, run procSet, shell int) {
-	signalled := map[int]bool{}
+func interruptForeground(session, run procSet, shell int) hitList {
+	hit := hitList{}
 	for range 2 { // twice, for what was started meanwhile
 		others := false
-		var mine []int
+		mine := hitList{}
 		for _, pid := range session.pids() {
 			if st, ok := readStat(pid); !ok || st.pgid != shell {
 				continue
-			}
-			if pid == shell || run.has(labelOf(pid)) {
-				mine = append(mine, pid)
+			} else if pid == shell || run.has(labelOf(pid)) {
+				mine[pid] = st.comm
 			} else {
 				others = true
 			}
 		}
 		if !others {
 			_ = unix.Kill(-shell, unix.SIGINT)
-			return
+			return mine
 		}
-		for _, pid := range mine {
-			if !signalled[pid] {
-				signalled[pid] = true
+		for pid, comm := range mine {
+			if _, again := hit[pid]; !again {
 				_ = unix.Kill(pid, unix.SIGINT)
+				hit[pid] = comm
 			}
 		}
 	}
+	return hit
 }
 
-// interruptStrays sends SIGINT to the foreground of a run that is not in the shell's own
-// process group: under set -m a job has its own, setsid makes one. Of several, the newest
-// is meant.
-func interruptStrays(s procSet, shell int) {
+// interruptMissed sends SIGINT to what the run has in the foreground and an interrupt has
+// not reached: what was only just being started, and of what is outside the shell's process
+// group (under set -m a job has its own, setsid makes one) the newest group. It adds those
+// to the list and reports whether there were any.
+func (hit hitList) interruptMissed(run procSet, shell int) (any bool) {
 	newest := 0
-	groups := map[int][]int{}
-	for _, pid := range s.pids() {
+	missed := map[int]hitList{}
+	for _, pid := range run.pids() {
 		st, ok := readStat(pid)
-		if ok && pid != shell && st.pgid != shell && takesInterrupt(pid) {
-			groups[st.pgid] = append(groups[st.pgid], pid)
+		if comm, was := hit[pid]; !ok || was && comm == st.comm || pid == shell || !takesInterrupt(pid) {
+			continue
+		}
+		if missed[st.pgid] == nil {
+			missed[st.pgid] = hitList{}
+		}
+		missed[st.pgid][pid] = st.comm
+		if st.pgid != shell {
 			newest = max(newest, st.pgid)
 		}
 	}
-	for _, pid := range groups[newest] {
-		_ = unix.Kill(pid, unix.SIGINT)
+	for _, group := range []int{shell, newest} {
+		for pid, comm := range missed[group] {
+			_ = unix.Kill(pid, unix.SIGINT)
+			hit[pid] = comm
+			any = true
+		}
 	}
+	return any
+}
+
+// wasted reports whether all that an interrupt has reached beside the shell is gone, and
+// some of it may have thrown the signal away, upon which bash goes on as if there had been
+// none.
+func (hit hitList) wasted(shell int, shellComm string) bool {
+	wasted := false
+	for pid, comm := range hit {
+		if pid == shell {
+			continue
+		}
+		if st, ok := readStat(pid); ok && st.state != 'Z' {
+			return false
+		}
+		wasted = wasted || comm == shellComm
+	}
+	return wasted
 }
 
 // signalAll sends a signal to every process of the set but one, and returns how many there

@@ -27,9 +27,16 @@ func (l label) attach(pid int) error { return nil }
 
 type procSet struct{ want, mask label }
 
-func interruptForeground(session, run procSet, shell int) { _ = unix.Kill(-shell, unix.SIGINT) }
+type hitList map[int]string
 
-func interruptStrays(s procSet, shell int) {}
+func interruptForeground(session, run procSet, shell int) hitList {
+	_ = unix.Kill(-shell, unix.SIGINT)
+	return nil
+}
+
+func (hit hitList) interruptMissed(run procSet, shell int) bool { return false }
+
+func (hit hitList) wasted(shell int, shellComm string) bool { return false }
 
 func (s procSet) signalAll(sig syscall.Signal, but int) int { return 0 }
 

@@ -262,13 +262,13 @@ func TestFloodIsBounded(t *testing.T) {
 // TestStalledReaderDoesNotHoldTheCommand has a lossless reader stop reading altogether.
 func TestStalledReaderDoesNotHoldTheCommand(t *testing.T) {
 	t.Parallel()
-	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{Retention: 256 << 10, StallTimeout: 500 * time.Millisecond}))
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{Retention: sessions.MinRetention, StallTimeout: 500 * time.Millisecond}))
 	reader, _, err := s.Attach(sessions.AttachOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	res := sessionstest.Submit(t, s, sessions.RunRequest{Code: "head -c 2000000 /dev/zero"})
+	res := sessionstest.Submit(t, s, sessions.RunRequest{Code: "head -c 4000000 /dev/zero"})
 	select {
 	case <-res.Done():
 	case <-time.After(sessionstest.Patience):
@@ -282,7 +282,7 @@ func TestStalledReaderDoesNotHoldTheCommand(t *testing.T) {
 // TestInterruptedFloodEndsAtOnce has nobody read what is to be interrupted.
 func TestInterruptedFloodEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{Retention: 256 << 10, StallTimeout: time.Hour}))
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{Retention: sessions.MinRetention, StallTimeout: time.Hour}))
 	reader, _, err := s.Attach(sessions.AttachOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"os"
@@ -155,19 +156,24 @@ func (sh *shell) ownSink(i int) func([]byte) bool {
 // forget drops the shell's own output so far: what comes from now on may be the last words
 // of the run that is about to begin.
 func (sh *shell) forget() {
+	sh.own[0].drain()
+	sh.own[1].drain()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.words = [2][]byte{}
 }
 
-// lastWords returns all of the shell's own output since forget. The shell must have ended.
+// lastWords returns the shell's own output since forget, or since the script's mark if there
+// is one. The shell must have ended.
 func (sh *shell) lastWords() (stdout, stderr []byte) {
 	sh.own[0].drain()
 	sh.own[1].drain()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.words[0], sh.words[1]
+	return afterMark(sh.words[0]), afterMark(sh.words[1])
 }
+
+func afterMark(b []byte) []byte { return b[bytes.IndexByte(b, 0)+1:] }
 
 // feed is the control pipe's sink.
 func (sh *shell) feed(b []byte) bool {
@@ -263,6 +269,9 @@ type handover struct {
 	rearm                 bool // the user has taken our EXIT trap off
 }
 
+// markPrompt marks in the shell's own output where a user's prompts end and a run begins.
+const markPrompt = `\builtin eval "${PS1:+\\builtin printf '\\0' >&2}"; \builtin eval "${PROMPT_COMMAND:+\\builtin printf '\\0'}"` + "\n"
+
 // script is the file that runs code. Top level of it is the driver's: set -e is off there,
 // so neither a run that merely ends non-zero nor the report can end the shell, and "&&"
 // keeps a set -e that the code turns on from ending it when the code has returned. (It
@@ -273,6 +282,7 @@ func (sh *shell) script(code string, number uint64, h handover) []byte {
 	if h.rearm {
 		b.WriteString(sh.armExit())
 	}
+	b.WriteString(markPrompt)
 	if names := sortedNames(h.env); len(names) > 0 {
 		fmt.Fprintf(&b, "\\builtin declare -p %s >%s 2>/dev/null || \\builtin :\n", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
 	}

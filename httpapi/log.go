@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+)
+
+const requestIDHeader = "X-Request-Id"
+
+// identify gives every request an id and every answer the same one: the client's own, if
+// it is fit to stand in a header and a log, or a new one.
+func (a *api) identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(requestIDHeader)
+		if !sane(id) {
+			id = rand.Text()
+		}
+		w.Header().Set(requestIDHeader, id)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// sane reports whether s is an id of at most 128 harmless characters.
+func sane(s string) bool {
+	harmless := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._-", c)
+	}
+	return s != "" && len(s) <= 128 && strings.IndexFunc(s, func(c rune) bool { return !harmless(c) }) < 0
+}
+
+// A subject is what a request turned out to be about, for its line in the log. Only the
+// request's own goroutine touches it.
+type subject struct{ session, run string }
+
+type subjectKey struct{}
+
+// about returns the subject of r, to be filled in by handlers that make what it names.
+func about(r *http.Request) *subject {
+	if s, ok := r.Context().Value(subjectKey{}).(*subject); ok {
+		return s
+	}
+	return &subject{}
+}
+
+// logRequests writes one line for each request when it has been answered: for a stream or
+// a WebSocket that is at its end. The route stands for the path, and the query, the
+// headers and the bodies are left out, so that no code and no token is ever in it.
+func (a *api) logRequests(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start, seen, about := time.Now(), &recorder{ResponseWriter: w}, &subject{}
+		r = r.WithContext(context.WithValue(r.Context(), subjectKey{}, about))
+		defer func() {
+			failure := recover()
+			under := seen.status != 0
+			if failure != nil && failure != http.ErrAbortHandler {
+				a.logger.Error("handler panicked", "request_id", w.Header().Get(requestIDHeader), "panic", failure, "stack", string(debug.Stack()))
+				if !under {
+					a.fail(seen, r, errPanicked)
+				}
+			}
+			a.logger.LogAttrs(r.Context(), slog.LevelInfo, "request", seen.attrs(r, about, time.Since(start))...)
+			if failure != nil && under {
+				panic(http.ErrAbortHandler) // net/http breaks the connection off: the answer is not whole
+			}
+		}()
+		next.ServeHTTP(seen, r)
+	})
+}
+
+var errPanicked = errors.New("handler panicked")
+
+// A recorder remembers what was answered. Unwrap keeps flushing, deadlines and hijacking
+// working through it.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+func (w *recorder) attrs(r *http.Request, about *subject, took time.Duration) []slog.Attr {
+	route := chi.RouteContext(r.Context())
+	pattern := route.RoutePattern()
+	if pattern == "" {
+		pattern = "(none)"
+	}
+	status := w.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	attrs := []slog.Attr{
+		slog.String("method", r.Method), slog.String("route", pattern), slog.Int("status", status),
+		slog.Duration("duration", took), slog.Int64("bytes", w.bytes),
+		slog.String("request_id", w.Header().Get(requestIDHeader)),
+	}
+	for _, id := range []struct{ key, made, asked string }{
+		{"session_id", about.session, route.URLParam("id")},
+		{"run_id", about.run, route.URLParam("run_id")},
+	} {
+		if id.made == "" {
+			id.made = id.asked
+		}
+		if sane(id.made) {
+			attrs = append(attrs, slog.String(id.key, id.made))
+		}
+	}
+	return attrs
+}

@@ -1,0 +1,290 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"tandem/sessions"
+)
+
+// The codes an error answer can carry.
+const (
+	codeInvalid       = "INVALID_REQUEST_BODY"
+	codeUnauthorized  = "UNAUTHORIZED"
+	codeForbidden     = "FORBIDDEN"
+	codeNotFound      = "CONTEXT_NOT_FOUND"
+	codeRunNotFound   = "RUN_NOT_FOUND"
+	codeRunNotRunning = "RUN_NOT_RUNNING"
+	codeRunExists     = "RUN_EXISTS"
+	codeQueueFull     = "QUEUE_FULL"
+	codeNoStdin       = "NO_STDIN"
+	codeTooLarge      = "TOO_LARGE"
+	codeTooMany       = "TOO_MANY"
+	codeRuntime       = "RUNTIME_ERROR"
+)
+
+const (
+	// maxBody is the longest JSON body: the most code there can be, every byte of it
+	// written as an escape of two.
+	maxBody = 2 * sessions.MaxCode
+
+	// drainLimit and drainTime bound what is still read of a body that was refused, so that
+	// a client which sends first and reads later sees the answer and not a reset.
+	drainLimit = 256 << 20
+	drainTime  = 5 * time.Second
+
+	// writePiece is how much of an answer is written under one deadline.
+	writePiece = 256 << 10
+)
+
+// statusGone is what the log shows for a client that left before its answer, which nobody
+// sees otherwise.
+const statusGone = 499
+
+// A refusal is an answer this package gives by itself, without asking the engine.
+type refusal struct {
+	status  int
+	code    string
+	message string
+}
+
+func (e *refusal) Error() string { return e.message }
+
+func refuse(status int, code, format string, args ...any) error {
+	return &refusal{status: status, code: code, message: fmt.Sprintf(format, args...)}
+}
+
+func invalid(format string, args ...any) error {
+	return refuse(http.StatusBadRequest, codeInvalid, format, args...)
+}
+
+// classify is the one table from errors to answers. The message is for the client: what
+// is no refusal and nothing the engine meant to be read is told as an internal error.
+func classify(err error) *refusal {
+	if own, ok := errors.AsType[*refusal](err); ok {
+		return own
+	}
+	message := err.Error()
+	if engine, ok := errors.AsType[*sessions.Error](err); ok {
+		message = engine.Message
+	}
+	for _, row := range []struct {
+		kind   error
+		status int
+		code   string
+	}{
+		{sessions.ErrInvalid, http.StatusBadRequest, codeInvalid},
+		{sessions.ErrTooLarge, http.StatusRequestEntityTooLarge, codeTooLarge},
+		{sessions.ErrSessionNotFound, http.StatusNotFound, codeNotFound},
+		{sessions.ErrClosed, http.StatusNotFound, codeNotFound},
+		{sessions.ErrRunNotFound, http.StatusNotFound, codeRunNotFound},
+		{sessions.ErrRunNotRunning, http.StatusConflict, codeRunNotRunning},
+		{sessions.ErrRunExists, http.StatusConflict, codeRunExists},
+		{sessions.ErrQueueFull, http.StatusConflict, codeQueueFull},
+		{sessions.ErrNoStdin, http.StatusConflict, codeNoStdin},
+		{sessions.ErrTooMany, http.StatusTooManyRequests, codeTooMany},
+		{sessions.ErrRuntime, http.StatusInternalServerError, codeRuntime},
+		{context.Canceled, statusGone, codeRuntime},
+	} {
+		if errors.Is(err, row.kind) {
+			return &refusal{row.status, row.code, message}
+		}
+	}
+	return &refusal{http.StatusInternalServerError, codeRuntime, "something went wrong inside the server; its log has the request id"}
+}
+
+// errGone says that an answer under way could not be brought to its end: its client has
+// left or cannot be written to, and there is nothing more to answer.
+var errGone = errors.New("client gone")
+
+// handle makes a handler of f. What f returns is answered, unless an answer is under way.
+func (a *api) handle(f func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := f(w, r)
+		if errors.Is(err, context.Canceled) && !errors.Is(err, errGone) && !a.ready() {
+			err = stopping() // it was not the client that gave up
+		}
+		if err != nil && !errors.Is(err, errGone) {
+			a.fail(w, r, err)
+		}
+	}
+}
+
+func stopping() error {
+	return refuse(http.StatusServiceUnavailable, codeRuntime, "the server is stopping: ask again once it is back")
+}
+
+// fail answers err as JSON. An error without a row in the table is logged here, once.
+func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
+	ref := classify(err)
+	if ref.status == http.StatusInternalServerError {
+		a.logger.Error("request failed", "request_id", w.Header().Get(requestIDHeader), "error", err)
+	}
+	if ref.status == http.StatusRequestEntityTooLarge {
+		w.Header().Set("Connection", "close")
+	}
+	answer := struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}{ref.code, ref.message}
+	if err := a.writeJSON(w, ref.status, answer); err == nil {
+		drain(w, r)
+	}
+}
+
+// drain reads on where a refused body has not been read to its end, within bounds.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 || r.Body == nil || r.Header.Get("Expect") != "" {
+		return
+	}
+	rc := http.NewResponseController(w)
+	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		return
+	}
+	// Failing is fine: whatever stays unread makes the server close the connection.
+	_, _ = io.CopyN(io.Discard, r.Body, drainLimit)
+	_ = rc.SetReadDeadline(time.Time{})
+}
+
+// writeJSON answers v and a newline.
+func (a *api) writeJSON(w http.ResponseWriter, status int, v any) error {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", fmt.Sprint(body.Len()))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	out := a.newOutlet(w)
+	defer out.close()
+	for body.Len() > 0 {
+		if err := out.write(body.Next(writePiece)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An outlet writes to one client, each write under a deadline of its own.
+type outlet struct {
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	limit time.Duration
+}
+
+func (a *api) newOutlet(w http.ResponseWriter) *outlet {
+	return &outlet{w: w, rc: http.NewResponseController(w), limit: a.writeLimit}
+}
+
+// write sends p. It fails with errGone, and with the cause beside it.
+func (o *outlet) write(p []byte) error {
+	// A writer without deadlines is one of a test: its writes do not block.
+	_ = o.rc.SetWriteDeadline(time.Now().Add(o.limit))
+	if _, err := o.w.Write(p); err != nil {
+		return fmt.Errorf("%w: write answer: %w", errGone, err)
+	}
+	return nil
+}
+
+// flush hands what was written to the network.
+func (o *outlet) flush() error {
+	_ = o.rc.SetWriteDeadline(time.Now().Add(o.limit))
+	if err := o.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("%w: flush answer: %w", errGone, err)
+	}
+	return nil
+}
+
+// close takes the deadline away, for the connection may serve other requests.
+func (o *outlet) close() { _ = o.rc.SetWriteDeadline(time.Time{}) }
+
+// readJSON decodes the body, one JSON object of at most maxBody bytes, into v. Fields
+// that v does not have are ignored. An empty body leaves v as it is where optional says
+// so; Content-Type is not looked at.
+func readJSON(r *http.Request, v any, optional bool) error {
+	if r.ContentLength > maxBody {
+		return tooLarge()
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		return invalid("the body could not be read to its end")
+	}
+	if len(body) > maxBody {
+		return tooLarge()
+	}
+	return decodeJSON(body, v, optional)
+}
+
+func tooLarge() error {
+	return refuse(http.StatusRequestEntityTooLarge, codeTooLarge, "the body is longer than %d bytes", maxBody)
+}
+
+func decodeJSON(body []byte, v any, optional bool) error {
+	body = bytes.TrimSpace(body)
+	switch {
+	case len(body) == 0 && optional:
+		return nil
+	case len(body) == 0:
+		return invalid("the body is empty; it must be a JSON object")
+	case !utf8.Valid(body):
+		return invalid("the body is not valid UTF-8")
+	case body[0] != '{':
+		return invalid("the body must be a JSON object")
+	}
+	err := json.Unmarshal(body, v)
+	if err == nil {
+		return nil
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return invalid("the field %q must be %s, not a JSON %s", wrong.Field, jsonName(wrong.Type), wrong.Value)
+	}
+	if own, ok := errors.AsType[*refusal](err); ok {
+		return own
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return invalid("the body is not one JSON object: %v at byte %d", syntax, syntax.Offset)
+	}
+	return invalid("the body is not one JSON object")
+}
+
+// jsonName says what a Go type is called in JSON.
+func jsonName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int64:
+		return "a whole number"
+	default:
+		return "an object of strings"
+	}
+}
+
+// listed reports whether one of the header's comma-separated values is want, parameters
+// aside.
+func listed(h http.Header, key, want string) bool {
+	for _, line := range h.Values(key) {
+		for value := range strings.SplitSeq(line, ",") {
+			value, _, _ = strings.Cut(value, ";")
+			if strings.EqualFold(strings.TrimSpace(value), want) {
+				return true
+			}
+		}
+	}
+	return false
+}

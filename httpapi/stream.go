@@ -1,0 +1,203 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"tandem/sessions"
+)
+
+const (
+	// writeSize is when an encoded batch is written before it is complete.
+	writeSize = 128 << 10
+
+	// pingEvery is the silence after which a run's stream gets a ping. Clients of the
+	// reference server count on it.
+	pingEvery = 3 * time.Second
+
+	// runeWait is how long the first bytes of a character wait for the others.
+	runeWait = 20 * time.Millisecond
+)
+
+// eventSink streams a run as server-sent events.
+type eventSink struct {
+	out   *outlet
+	lines lineEncoder
+	buf   []byte
+	pos   uint64       // everything below is in the stream
+	sent  time.Time    // when something last was
+	took  func(uint64) // is told how far the client is
+}
+
+func (s *eventSink) output(e sessions.Entry) error {
+	s.buf = s.lines.output(s.buf, e.Kind, e.Pos, e.Time.UnixMilli(), e.Data)
+	if len(s.buf) < writeSize {
+		return nil
+	}
+	return s.write()
+}
+
+// A gapEvent has no text: clients print the text of events they do not know.
+type gapEvent struct {
+	Type      string `json:"type"`
+	From      uint64 `json:"from"`
+	To        uint64 `json:"to"`
+	Timestamp int64  `json:"timestamp"`
+}
+
+func (s *eventSink) gap(from, to uint64, at time.Time) error {
+	s.buf = s.lines.rest(s.buf)
+	return s.event(to, gapEvent{Type: "gap", From: from, To: to, Timestamp: at.UnixMilli()})
+}
+
+func (s *eventSink) batch(pos uint64) error {
+	s.pos = pos
+	return s.sendOrPing()
+}
+
+// wait sends a line begun as far as it has come, and pings for as long as nothing happens.
+func (s *eventSink) wait(ctx context.Context, wake, ended <-chan struct{}) error {
+	var broken bool
+	s.buf, broken = s.lines.restOfRunes(s.buf)
+	for {
+		if err := s.sendOrPing(); err != nil {
+			return err
+		}
+		patience := time.Until(s.sent.Add(pingEvery))
+		if broken {
+			patience = runeWait
+		}
+		select {
+		case <-time.After(patience):
+		case <-wake:
+			return nil
+		case <-ended:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		s.buf, broken = s.lines.rest(s.buf), false
+	}
+}
+
+// sendOrPing sends what there is, and a ping where there has been nothing for too long.
+func (s *eventSink) sendOrPing() error {
+	if len(s.buf) == 0 && len(s.lines.begun) == 0 && time.Since(s.sent) >= pingEvery {
+		if err := s.ping(); err != nil {
+			return err
+		}
+	}
+	return s.send()
+}
+
+// A textEvent is an init or a ping.
+type textEvent struct {
+	Type      string `json:"type"`
+	Text      string `json:"text"`
+	RunID     string `json:"run_id,omitempty"`
+	Timestamp int64  `json:"timestamp"`
+}
+
+// open sends what every stream of a run begins with.
+func (s *eventSink) open(session, run string) error {
+	err := s.event(s.pos, textEvent{Type: "init", Text: session, RunID: run, Timestamp: time.Now().UnixMilli()})
+	if err == nil {
+		err = s.ping()
+	}
+	if err == nil {
+		err = s.send()
+	}
+	return err
+}
+
+func (s *eventSink) ping() error {
+	return s.event(s.pos, textEvent{Type: "ping", Text: "pong", Timestamp: time.Now().UnixMilli()})
+}
+
+// finish sends what is left and the one event that ends the stream of a run.
+func (s *eventSink) finish(end *sessions.RunInfo) error {
+	s.buf = s.lines.rest(s.buf)
+	if err := s.event(max(s.pos, end.Last+1), endEvent(end, time.Now())); err != nil {
+		return err
+	}
+	return s.send()
+}
+
+func (s *eventSink) event(id uint64, v any) (err error) {
+	s.buf, err = appendEvent(s.buf, id, v)
+	return err
+}
+
+// write sends what is encoded, and lets a slow client's progress be seen within a batch, so
+// that it is not taken for one that stopped.
+func (s *eventSink) write() error {
+	err := s.out.write(s.buf)
+	s.buf = s.buf[:0]
+	s.sent = time.Now()
+	if err == nil {
+		s.took(s.lines.end - uint64(len(s.lines.begun)))
+	}
+	return err
+}
+
+func (s *eventSink) send() error {
+	if len(s.buf) == 0 {
+		return nil
+	}
+	if err := s.write(); err != nil {
+		return err
+	}
+	return s.out.flush()
+}
+
+type completeEvent struct {
+	Type          string `json:"type"`
+	ExecutionTime int64  `json:"execution_time"`
+	ExitCode      int    `json:"exit_code"`
+	Timestamp     int64  `json:"timestamp"`
+}
+
+type errorEvent struct {
+	Type      string    `json:"type"`
+	Error     errorInfo `json:"error"`
+	Timestamp int64     `json:"timestamp"`
+}
+
+type errorInfo struct {
+	EName     string   `json:"ename"`
+	EValue    string   `json:"evalue"`
+	Traceback []string `json:"traceback"`
+}
+
+// endEvent is the event that tells how a run ended.
+func endEvent(end *sessions.RunInfo, now time.Time) any {
+	code := ""
+	if end.ExitCode != nil {
+		code = strconv.Itoa(*end.ExitCode)
+	}
+	if end.Reason == sessions.ReasonExited && code == "0" {
+		return completeEvent{Type: "execution_complete", ExecutionTime: end.Duration.Milliseconds(), Timestamp: now.UnixMilli()}
+	}
+	e := errorInfo{EValue: code}
+	trace := "exit status " + code
+	switch end.Reason {
+	case sessions.ReasonTimedOut:
+		e.EName, trace = "CommandTimeout", fmt.Sprintf("timed out after %v", end.Duration.Round(time.Millisecond))
+	case sessions.ReasonInterrupted:
+		e.EName, trace = "CommandInterrupted", "interrupted"
+	case sessions.ReasonShellExited:
+		e.EName, trace = "ShellExited", "signal: "+end.Signal
+	case sessions.ReasonCanceled:
+		e.EName, trace = "CommandCanceled", "canceled"
+	case sessions.ReasonSessionClosed:
+		e.EName, trace = "SessionClosed", "the session was closed"
+	case sessions.ReasonRefused:
+		e.EName, e.EValue, trace = "InvalidCwd", end.Detail, end.Detail
+	default:
+		e.EName = "CommandExecError"
+	}
+	e.Traceback = []string{trace}
+	return errorEvent{Type: "error", Error: e, Timestamp: now.UnixMilli()}
+}
