@@ -296,7 +296,7 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 
 // driverOptions are the options that the driver's own lines must not run under: the user
 // has them while code runs.
-var driverOptions = []string{"errexit", "history", "verbose", "xtrace"}
+var driverOptions = []string{"errexit", "errtrace", "functrace", "history", "verbose", "xtrace"}
 
 // noteReport keeps what a report says of the shell's state.
 func (s *Session) noteReport(rep report) {

@@ -12,7 +12,7 @@ type report struct {
 	status int    // -1 where it makes no sense
 	opts   string // $SHELLOPTS
 	tmout  string
-	dir    string // $PWD
+	dir    string // where bash takes itself to be, whatever $PWD says
 	state  *checkpoint
 }
 
@@ -82,8 +82,10 @@ func (p *reportParser) limit() {
 }
 
 func (p *reportParser) field(f []byte, emit func(report)) {
-	if len(p.fields) == 0 && !validTag(f) {
-		return
+	if len(p.fields) == 0 {
+		if f = f[bytes.LastIndexByte(f, '\n')+1:]; !validTag(f) {
+			return
+		}
 	}
 	p.fields = append(p.fields, f)
 	p.size += len(f)

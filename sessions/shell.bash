@@ -3,7 +3,8 @@
 #
 # Every word that names a command is written \builtin NAME, so that neither an alias nor a
 # function of the user's stands in for it, and keywords, which an alias can stand in for,
-# are done without. Nothing here may fail under the user's set -u, set -e, set -f or
+# are done without. A report begins with a newline, for what a trap of the user's may have
+# written before it. Nothing here may fail under the user's set -u, set -e, set -f or
 # noclobber, set off an ERR trap, or leave a variable behind.
 
 #: init
@@ -18,15 +19,15 @@ PS1= PS2=
 # user's off that the driver's own lines must not run under. The next run gets them back.
 # What the driver cannot do without is enabled again for good; printf has an answer of its
 # own below.
-\builtin set +evx +o history
-\builtin printf '%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${PWD-}" >@DIR@/c || \builtin . @DIR@/report2 "$@"
+\builtin set +evxET +o history
+\builtin printf '\n%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${DIRSTACK-}" >@DIR@/c || \builtin . @DIR@/report2 "$@"
 \builtin enable . : eval set
 \builtin eval "${TMOUT:+TMOUT=0}" 2>/dev/null
 
 #: report2
 # The report of a shell whose printf is disabled, which it is again afterwards.
 \builtin enable printf
-\builtin printf '%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${PWD-}" >@DIR@/c
+\builtin printf '\n%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${DIRSTACK-}" >@DIR@/c
 \builtin enable -n printf
 
 #: status
@@ -39,11 +40,12 @@ PS1= PS2=
 # be run in this order since functions and aliases could stand in for the words of what
 # follows them: variables and options; traps; positional parameters; functions; aliases.
 # Last, the directory stack.
-\builtin printf 'K\0'
+\builtin printf '\nK\0'
 \builtin trap -p EXIT || \builtin :
 \builtin printf '\0'
 \builtin printf '%s ' "${FUNCNAME[@]}"
 \builtin printf '\0'
+\builtin enable alias complete declare shopt trap umask
 \builtin shopt -p || \builtin :
 \builtin declare -p || \builtin :
 \builtin set +o

@@ -270,9 +270,10 @@ type handover struct {
 }
 
 // markPrompt marks in the shell's own output where a user's prompts end and a run begins.
-const markPrompt = `\builtin eval "${PS1:+\\builtin printf '\\0' >&2}"; \builtin eval "${PROMPT_COMMAND:+\\builtin printf '\\0'}"` + "\n"
+const markPrompt = `\builtin eval "${PS1:+\\builtin printf '\\0' >&2}"; \builtin eval "${PROMPT_COMMAND:+\\builtin printf '\\0'}"; `
 
-// script is the file that runs code. Top level of it is the driver's: set -e is off there,
+// script is the file that runs code, which begins in its first line, so that line numbers
+// are right. Top level of it is the driver's: set -e is off there,
 // so neither a run that merely ends non-zero nor the report can end the shell, and "&&"
 // keeps a set -e that the code turns on from ending it when the code has returned. (It
 // would switch set -e off within the code too were the command eval and not builtin.)
@@ -280,11 +281,11 @@ func (sh *shell) script(code string, number uint64, h handover) []byte {
 	var b strings.Builder
 	b.Grow(len(code) + 512)
 	if h.rearm {
-		b.WriteString(sh.armExit())
+		b.WriteString(strings.TrimSpace(sh.armExit()) + "; ")
 	}
 	b.WriteString(markPrompt)
 	if names := sortedNames(h.env); len(names) > 0 {
-		fmt.Fprintf(&b, "\\builtin declare -p %s >%s 2>/dev/null || \\builtin :\n", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
+		fmt.Fprintf(&b, "\\builtin declare -p %s >%s 2>/dev/null || \\builtin :; ", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
 	}
 	if h.status == 0 {
 		b.WriteString(`\builtin : bash; `)
@@ -293,7 +294,7 @@ func (sh *shell) script(code string, number uint64, h handover) []byte {
 	}
 	b.WriteString(`\builtin eval `)
 	b.WriteString(quote(h.prefix() + code))
-	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + " && \\builtin :\n")
+	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + " && ((1))\n")
 	b.WriteString(sh.report("E", number, `"${PIPESTATUS[0]}"`))
 	return []byte(b.String())
 }
@@ -327,7 +328,7 @@ func restoreScripts(c *checkpoint, as restoreMode) []string {
 	const own = `\builtin unset -v PATH TERM OLDPWD SHLVL HOSTNAME` + "\n"
 	stack := `\builtin set -- ` + string(c.dirs) + "\n" +
 		`while (( $# )); do \builtin pushd -n -- "${!#}" >/dev/null; \builtin set -- "${@:1:$#-1}"; done` + "\n"
-	after := "\n\\enable builtin . : cd declare enable eval printf set trap unset\n\\builtin set +evxt +o history\n"
+	after := "\n\\enable builtin . : cd declare enable eval printf set trap unset\n\\builtin set +evxtET +o history\n"
 	traps := string(c.traps)
 	if as == restoreTame {
 		traps = ""
@@ -347,5 +348,5 @@ func (sh *shell) dead() bool {
 
 // armExit sets the trap by which a shell that exits tells its state.
 func (sh *shell) armExit() string {
-	return `\builtin trap ` + quote(`{ \builtin . `+quote(filepath.Join(sh.dir, "exit"))+`; } 2>/dev/null`) + " EXIT\n"
+	return `\builtin trap ` + quote(`{ \builtin . `+quote(filepath.Join(sh.dir, "exit"))+`; } >/dev/null 2>&1`) + " EXIT\n"
 }
