@@ -25,8 +25,10 @@ const (
 	// have lost a report to it, or the foreground may be outside the process group.
 	nudgeAfter = 200 * time.Millisecond
 
-	// askLimit is how long a shell that has nothing to do may leave a question unanswered.
-	askLimit = 2 * time.Second
+	// rescueAfter is how long a shell that has nothing to do may leave a question unanswered
+	// before it is given its builtins back, askLimit before it is given up.
+	rescueAfter = 300 * time.Millisecond
+	askLimit    = 2 * time.Second
 
 	// maxNudges is how often at most.
 	maxNudges = 10
@@ -231,7 +233,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		s.log.Debug("label run", "error", err)
 	}
 	sh.forget()
-	lines := sh.call("go") + x.askLine()
+	lines := strings.TrimSpace(sh.call("go")) + " && ((1))\n" + sh.report("T", x.n, `"$?"`, `"$?"`)
 	x.said, x.began = len(lines), time.Now()
 	x.unheard = !sh.say(lines)
 	return pump, nil
@@ -240,7 +242,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 // askLine asks for the report of the run, in case the end of the run took the one in its
 // script along.
 func (x *execution) askLine() string {
-	return x.sh.report("T", x.n, `"$?"`)
+	return x.sh.report("T", x.n, `"$?"`, `"$_"`)
 }
 
 // wait sees the run to its end.
@@ -489,21 +491,25 @@ func (x *execution) step(now time.Time) {
 
 // idleShell reports whether the shell has nothing left to run and yet has not reported. It
 // says a line that asks for the report: a shell that is busy leaves it unread. One that
-// reads it, again and again, and does not answer is beyond help and is ended.
+// reads it and does not answer is rescued, and if that does not help either, ended.
 func (x *execution) idleShell(now time.Time) bool {
 	if x.asked && x.sh.unread() > 0 {
 		return false
 	}
-	if x.asked && x.idle.IsZero() {
+	switch {
+	case !x.asked:
+		x.asked = true
+		x.sh.say(x.askLine())
+		return false
+	case x.idle.IsZero():
 		x.idle = now
-	}
-	x.asked = true
-	x.sh.say(x.askLine())
-	if !x.idle.IsZero() && now.Sub(x.idle) > askLimit {
+	case now.Sub(x.idle) > askLimit:
 		x.lost = true
 		x.sh.kill()
+	case now.Sub(x.idle) > rescueAfter:
+		x.sh.say(x.sh.rescue(x.n))
 	}
-	return !x.idle.IsZero()
+	return true
 }
 
 // nearest is how long to sleep until something is due.

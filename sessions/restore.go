@@ -211,7 +211,7 @@ func (s *Session) writeRestore(as restoreMode) error {
 func (s *Session) answers(kind string, limit time.Duration) bool {
 	s.syncs++
 	tag := kind + strconv.FormatUint(s.syncs, 10)
-	ask := s.sh.report(kind, s.syncs, "0")
+	ask := s.sh.report(kind, s.syncs, "0", "")
 	s.sh.say(ask)
 	end := time.Now().Add(limit)
 	for time.Now().Before(end) {
@@ -340,7 +340,7 @@ func (s *Session) tryChangeDir(r *Run) (detail string, again bool) {
 	cwd := r.req.Cwd
 	tag := "C" + strconv.FormatUint(r.Number(), 10)
 	script := `CDPATH= \builtin cd -- ` + cwdWord(cwd) + " >/dev/null 2>&1 && " +
-		strings.TrimSpace(s.sh.report("C", r.Number(), "0")) + " || " + s.sh.report("C", r.Number(), "1")
+		strings.TrimSpace(s.sh.report("C", r.Number(), "0", "")) + " || " + s.sh.report("C", r.Number(), "1", "")
 	if err := os.WriteFile(filepath.Join(s.dir, "cd"), []byte(script), 0o600); err != nil {
 		return "cwd could not be changed: " + plainError(err), false
 	}

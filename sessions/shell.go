@@ -228,9 +228,21 @@ func (sh *shell) call(file string, args ...string) string {
 	return line + "\n"
 }
 
-// report is the command line that makes the shell report; status is a word of shell.
-func (sh *shell) report(kind string, number uint64, status string) string {
-	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`)
+// report is the command line that makes the shell report; status is a word of shell. A last
+// word beyond what report takes is for rescue.
+func (sh *shell) report(kind string, number uint64, status, last string) string {
+	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`, last)
+}
+
+// rescue gives a shell its builtins back in which a function stands in for one that the
+// driver is made of, or that has them disabled, and has it report. In POSIX mode, which an
+// assignment switches on, a function cannot stand in for unset. The status that E was called
+// with last has become what the script returned, and what T was called with last, in $_.
+func (sh *shell) rescue(number uint64) string {
+	return "POSIXLY_CORRECT=$_\n" +
+		"\\unset -f builtin . : enable eval printf set unset\n" +
+		"\\enable builtin . : enable eval printf set unset\n" +
+		strings.TrimSpace(sh.report("T", number, `"$POSIXLY_CORRECT"`, "")) + "; \\unset POSIXLY_CORRECT\n"
 }
 
 // unread is how many bytes of command lines the shell has not read yet. It reads them one
@@ -295,7 +307,8 @@ func (sh *shell) script(code string, number uint64, h handover) []byte {
 	b.WriteString(`\builtin eval `)
 	b.WriteString(quote(h.prefix() + code))
 	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + " && ((1))\n")
-	b.WriteString(sh.report("E", number, `"${PIPESTATUS[0]}"`))
+	b.WriteString(sh.report("E", number, `"${PIPESTATUS[0]}"`, `"${PIPESTATUS[0]}"`))
+	b.WriteString(`\return "$_"` + "\n")
 	return []byte(b.String())
 }
 
