@@ -98,6 +98,8 @@ type execution struct {
 	bursts    int       // interrupts still to follow a rung
 	asked     bool      // a line asking for the report again waits to be read
 	idle      time.Time // since when the shell, having read all, owes the report; zero: it does not
+	rescued   bool      // it was given its builtins back
+	rogue     bool      // a child took itself for the shell and was killed
 	lost      bool      // it did not answer, and was killed for it
 	killed    bool      // it was killed as the last rung
 	death     death     // of a shell that has ended
@@ -181,8 +183,12 @@ func (x *execution) try() (o outcome, again bool, err error) {
 		return outcome{}, false, err
 	}
 	o = x.wait()
-	again = x.death.cause != "" && x.death.last == nil && (x.unheard || x.sh.unread() == x.said) && x.stopping == "" && !x.s.endingNow()
-	return o, again, nil
+	return o, x.neverBegan() && x.stopping == "" && !x.s.endingNow(), nil
+}
+
+// neverBegan reports whether the shell died without having read what it was told.
+func (x *execution) neverBegan() bool {
+	return x.death.cause != "" && x.death.last == nil && (x.unheard || x.sh.unread() == x.said)
 }
 
 // start writes the run's start down, unless it was canceled on its way here.
@@ -234,6 +240,9 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	}
 	sh.forget()
 	lines := strings.TrimSpace(sh.call("go")) + " && ((1))\n" + sh.report("T", x.n, `"$?"`, `"$?"`)
+	if slices.Contains(s.opts, "functrace") {
+		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
+	}
 	x.said, x.began = len(lines), time.Now()
 	x.unheard = !sh.say(lines)
 	return pump, nil
@@ -260,7 +269,11 @@ func (x *execution) wait() outcome {
 			if o, ended := x.reported(x.sh.take()); ended {
 				return o
 			}
-			continue
+			if !x.sh.tookRogue() {
+				continue
+			}
+			x.rogue = true
+			x.interrupt = x.sent // it was wasted on the child
 		case <-x.sh.exited:
 			if x.s.endingNow() {
 				return outcome{reason: ReasonSessionClosed}
@@ -323,7 +336,8 @@ func (s *Session) noteReport(rep report) {
 
 // judge tells how a run ended whose shell lives. A command that took an interrupt and went
 // on to its own end has exited; one that the interrupt put an end to was interrupted, and
-// then bash says 130, or it never came to the end of the code (T), or it took more than that.
+// then bash says 130, or it never came to the end of the code (T), or it took more than
+// that.
 func (x *execution) judge(rep report) outcome {
 	status := rep.status
 	if status < 0 {
@@ -332,7 +346,10 @@ func (x *execution) judge(rep report) outcome {
 	switch {
 	case x.stopping == ReasonTimedOut || x.stopping == ReasonCanceled:
 		return outcome{reason: x.stopping}
-	case x.sent && (status == 130 || rep.kind() == 'T' && status > 128 || x.rung > rungTerm):
+	case x.sent && (x.rescued || x.rogue || x.rung > rungTerm || x.asked && rep.kind() == 'T'):
+		// It can no longer tell what it would have ended with, or we have ended it.
+		return outcome{reason: ReasonInterrupted, status: 130}
+	case x.sent && (status == 130 || rep.kind() == 'T' && status > 128):
 		return outcome{reason: ReasonInterrupted, status: status}
 	}
 	return outcome{reason: ReasonExited, status: status}
@@ -348,7 +365,7 @@ func (x *execution) shellGone() outcome {
 	for _, p := range s.out {
 		p.drain()
 	}
-	if x.death.last == nil && !x.lost {
+	if x.death.last == nil && !x.lost && !x.neverBegan() {
 		stdout, stderr := sh.lastWords()
 		if x.sent {
 			stderr = bytes.TrimPrefix(stderr, []byte("\n")) // bash's own, for the ^C it did not see
@@ -507,6 +524,7 @@ func (x *execution) idleShell(now time.Time) bool {
 		x.lost = true
 		x.sh.kill()
 	case now.Sub(x.idle) > rescueAfter:
+		x.rescued = true
 		x.sh.say(x.sh.rescue(x.n))
 	}
 	return true

@@ -27,6 +27,10 @@ func (l label) attach(pid int) error { return nil }
 
 type procSet struct{ want, mask label }
 
+func (s procSet) has(l label) bool { return false }
+
+func labelOf(pid int) label { return 0 }
+
 type hitList map[int]string
 
 func interruptForeground(session, run procSet, shell int) hitList {

@@ -2,6 +2,8 @@ package sessions
 
 import (
 	"bytes"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,6 +14,7 @@ type report struct {
 	status int    // -1 where it makes no sense
 	opts   string // $SHELLOPTS
 	tmout  string
+	pid    int    // of the process that reports, 0 where it does not say
 	dir    string // where bash takes itself to be, whatever $PWD says
 	state  *checkpoint
 }
@@ -37,8 +40,8 @@ type checkpoint struct {
 }
 
 const (
-	reportFields     = 5
-	checkpointFields = 9
+	reportFields     = 6
+	checkpointFields = 10
 
 	// maxReport bounds what a control pipe can make the server hold.
 	maxReport = 64 << 20
@@ -119,15 +122,27 @@ func validTag(f []byte) bool {
 func newReport(f [][]byte) report {
 	r := report{tag: string(f[0]), status: -1}
 	if r.kind() == 'K' {
-		r.state = newCheckpoint(f[1:])
+		r.pid = parsePid(f[1])
+		r.state = newCheckpoint(f[2:])
 		return r
 	}
 	if n, err := strconv.ParseUint(string(f[1]), 10, 8); err == nil {
 		r.status = int(n)
 	}
-	r.opts, r.tmout, r.dir = string(f[2]), string(f[3]), string(f[4])
+	r.opts, r.tmout, r.dir, r.pid = string(f[2]), string(f[3]), string(f[4]), parsePid(f[5])
 	return r
 }
+
+func parsePid(f []byte) int {
+	pid, err := strconv.ParseUint(string(f), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(pid)
+}
+
+// compatOff are lines of shopt -p that say nothing and yet set BASH_COMPAT when run.
+var compatOff = regexp.MustCompile(`(?m)^shopt -u compat[0-9]+\n`)
 
 func newCheckpoint(f [][]byte) *checkpoint {
 	c := &checkpoint{
@@ -135,8 +150,27 @@ func newCheckpoint(f [][]byte) *checkpoint {
 		vars:     bytes.Clone(f[2]), traps: bytes.Clone(f[3]), params: bytes.Clone(f[4]),
 		functions: bytes.Clone(f[5]), aliases: bytes.Clone(f[6]), dirs: bytes.Clone(f[7]),
 	}
+	options, declarations, _ := bytes.Cut(c.vars, []byte("\ndeclare "))
+	if declarations != nil {
+		c.vars = slices.Concat(compatOff.ReplaceAll(append(options, '\n'), nil), []byte("declare "), declarations)
+	}
+	if string(bytes.TrimSpace(c.dirs)) == "''" {
+		c.dirs = nil // printf's way to print nothing
+	}
 	for _, name := range strings.Fields(string(f[1])) {
 		c.inFunc = c.inFunc || name != "source"
 	}
 	return c
+}
+
+// within completes the state of a shell that ended within a function by what it could not
+// tell there, from the checkpoint before: the positional parameters, which were the
+// function's, and the traps that functions do not inherit.
+func (c *checkpoint) within(prev *checkpoint) {
+	c.params = prev.params
+	for _, trap := range strings.Split("\n"+string(prev.traps), "\ntrap -- ")[1:] {
+		if words := strings.Fields(trap); slices.Contains([]string{"DEBUG", "ERR", "RETURN"}, words[len(words)-1]) {
+			c.traps = append(c.traps, "\ntrap -- "+trap+"\n"...)
+		}
+	}
 }

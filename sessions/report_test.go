@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-const sampleReports = "E1\x000\x00himBHs\x00\x00/tmp\x00" +
-	"T1\x00130\x00ehiBs\x00300\x00/a\nb\x00" +
-	"X\x007\x00hiBs\x00\x00/\x00" +
-	"K\x00trap -- 'x' EXIT\n\x00source f source \x00vars\x00traps\x00params\x00functions\x00aliases\x00 /x\x00"
+const sampleReports = "\nE1\x000\x00himBHs\x00\x00/tmp\x0077\x00" +
+	"\nT1\x00130\x00ehiBs\x00300\x00/a\nb\x00\x00" +
+	"noise\nX\x007\x00hiBs\x00\x00/\x0077\x00" +
+	"K\x0077\x00trap -- 'x' EXIT\n\x00source f source \x00vars\x00traps\x00params\x00functions\x00aliases\x00 /x\x00"
 
 func parseAll(chunks ...[]byte) (out []report) {
 	var p reportParser
@@ -25,7 +25,7 @@ func TestReportParser(t *testing.T) {
 	if len(got) != 4 {
 		t.Fatalf("%d reports, want 4: %+v", len(got), got)
 	}
-	if r := got[0]; r.kind() != 'E' || r.number() != 1 || r.status != 0 || r.opts != "himBHs" || r.dir != "/tmp" {
+	if r := got[0]; r.kind() != 'E' || r.number() != 1 || r.status != 0 || r.opts != "himBHs" || r.dir != "/tmp" || r.pid != 77 {
 		t.Errorf("first: %+v", r)
 	}
 	if r := got[1]; r.status != 130 || r.tmout != "300" || r.dir != "/a\nb" {
@@ -50,7 +50,7 @@ func TestReportParserFindsItsWayBack(t *testing.T) {
 func TestReportParserSkipsWhatIsTooLarge(t *testing.T) {
 	t.Parallel()
 	big := bytes.Repeat([]byte("x"), maxReport/4)
-	got := parseAll([]byte("E1\x000\x00"), big, big, big, big, big, []byte("\x00\x00/\x00"+sampleReports))
+	got := parseAll([]byte("E1\x000\x00"), big, big, big, big, big, []byte("\x00\x00/\x00\x00"+sampleReports))
 	if len(got) != 4 {
 		t.Fatalf("%d reports, want the 4 that follow", len(got))
 	}

@@ -59,7 +59,7 @@ func (s *Session) replaceShell(d death) {
 	if d.state != nil {
 		restored, s.checkpoint = RestoredExit, d.state
 		if d.state.inFunc && prev != nil {
-			d.state.params = prev.params // it could only tell those of the function
+			d.state.within(prev)
 		}
 	}
 	if d.cause == CauseExit && s.checkpoint != nil {

@@ -53,7 +53,7 @@ const (
 
 	// answerLimit is how long a shell may take to answer the driver at a time when it
 	// has nothing else to do. One that does not is beyond help and is replaced.
-	answerLimit = 10 * time.Second
+	answerLimit = 5 * time.Second
 )
 
 // A Session is one persistent shell, the queue of runs for it, and the journal of all that

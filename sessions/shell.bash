@@ -15,37 +15,31 @@ PS1= PS2=
 \builtin history -c
 
 #: report
-# report TAG STATUS OPTIONS: tells how a run ended, and takes the options and the TMOUT of the
-# user's off that the driver's own lines must not run under. The next run gets them back.
-# What the driver cannot do without is enabled again for good; printf has an answer of its
-# own below.
+# report TAG STATUS OPTIONS: tells how a run ended, and takes the options and the TMOUT of
+# the user's off that the driver's own lines must not run under. The next run gets them
+# back. What the driver cannot do without is enabled again for good. BASHPID tells the shell
+# from a child that an interrupt has made take itself for the shell.
 \builtin set +evxET +o history
-\builtin printf '\n%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${DIRSTACK-}" >@DIR@/c || \builtin . @DIR@/report2 "$@"
-\builtin enable . : eval set
+\builtin enable . : eval printf set
+\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}" >@DIR@/c
 \builtin eval "${TMOUT:+TMOUT=0}" 2>/dev/null
-
-#: report2
-# The report of a shell whose printf is disabled, which it is again afterwards.
-\builtin enable printf
-\builtin printf '\n%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${DIRSTACK-}" >@DIR@/c
-\builtin enable -n printf
 
 #: status
 # status N: makes $? what the user's last run left.
 \builtin return "$1"
 
 #: checkpoint
-# Writes the shell's state to stdout in NUL-ended parts: the EXIT trap; the functions it is
+# Writes the shell's state to stdout in NUL-ended parts: the process; the EXIT trap; the functions it is
 # called from (at an exit it may be called from within some); then scripts that restore, to
 # be run in this order since functions and aliases could stand in for the words of what
 # follows them: variables and options; traps; positional parameters; functions; aliases.
 # Last, the directory stack.
-\builtin printf '\nK\0'
+\builtin enable alias complete declare printf shopt trap umask
+\builtin printf '\nK\0%s\0' "${BASHPID-}"
 \builtin trap -p EXIT || \builtin :
 \builtin printf '\0'
 \builtin printf '%s ' "${FUNCNAME[@]}"
 \builtin printf '\0'
-\builtin enable alias complete declare shopt trap umask
 \builtin shopt -p || \builtin :
 \builtin declare -p || \builtin :
 \builtin set +o

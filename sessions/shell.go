@@ -44,13 +44,14 @@ func driverFiles(dir string) map[string]string {
 // All methods are for the session's goroutine alone. What the shell says arrives in
 // reports after notify; its death closes exited.
 type shell struct {
-	dir    string
-	pid    int
-	in     *os.File // commands
-	ctl    *pipe
-	own    [2]*pipe // its own stdout and stderr
-	notify chan struct{}
-	exited chan struct{}
+	dir       string
+	processes procSet // the session's
+	pid       int
+	in        *os.File // commands
+	ctl       *pipe
+	own       [2]*pipe // its own stdout and stderr
+	notify    chan struct{}
+	exited    chan struct{}
 
 	// Set before exited is closed.
 	status syscall.WaitStatus
@@ -59,6 +60,7 @@ type shell struct {
 	mu      sync.Mutex
 	parser  reportParser
 	reports []report
+	rogue   bool        // a child has taken itself for the shell
 	last    *report     // X: the shell is about to exit
 	state   *checkpoint // and this is its state
 	words   [2][]byte   // from own, since the last forget
@@ -67,7 +69,7 @@ type shell struct {
 // spawnShell starts a bash in the session's private directory. It returns once the process
 // is there; the shell takes commands from then on.
 func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
-	sh := &shell{dir: s.dir, notify: make(chan struct{}, 1), exited: make(chan struct{})}
+	sh := &shell{dir: s.dir, processes: s.processes(), notify: make(chan struct{}, 1), exited: make(chan struct{})}
 	cmdR, cmdW, err := newPipePair()
 	if err != nil {
 		return nil, fmt.Errorf("make command pipe: %w", err)
@@ -94,7 +96,7 @@ func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 		sh.close()
 		return nil, err
 	}
-	sh.pid, err = syscall.ForkExec(s.m.bash, []string{"bash", "--noprofile", "--norc", "--noediting", "-i"}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(s.m.bash, []string{"bash", "--noprofile", "--norc", "--noediting", "-i"}, &syscall.ProcAttr{
 		Dir:   dir,
 		Env:   append(env[:len(env):len(env)], "PWD="+dir, "HISTFILE="),
 		Files: files,
@@ -104,6 +106,9 @@ func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 		sh.close()
 		return nil, fmt.Errorf("start %s in %s: %w", s.m.bash, dir, err)
 	}
+	sh.mu.Lock()
+	sh.pid = pid
+	sh.mu.Unlock()
 	if err := newLabel(s.m.serverID, s.seq, 0).attach(sh.pid); err != nil {
 		s.log.Warn("label shell", "error", err)
 	}
@@ -181,6 +186,9 @@ func (sh *shell) feed(b []byte) bool {
 	defer sh.mu.Unlock()
 	sh.parser.feed(b, func(r report) {
 		switch {
+		case r.pid != 0 && r.pid != sh.pid:
+			sh.rogue = true
+			sh.endRogue(r.pid)
 		case r.kind() == 'X':
 			sh.last = &r
 		case r.kind() == 'K' && sh.last != nil:
@@ -194,6 +202,24 @@ func (sh *shell) feed(b []byte) bool {
 		}
 	})
 	return false
+}
+
+// endRogue ends a child of the shell that reports in its place. An interrupt that reaches
+// one between fork and the reset of its signals makes it jump to the top level, and read
+// the commands that are meant for the shell.
+func (sh *shell) endRogue(pid int) {
+	if sh.processes.has(labelOf(pid)) {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// tookRogue reports whether there was such a child since the last call.
+func (sh *shell) tookRogue() bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	was := sh.rogue
+	sh.rogue = false
+	return was
 }
 
 // take returns the reports that have come.
@@ -323,7 +349,9 @@ func (h handover) prefix() string {
 		cmds.WriteString("TMOUT=" + quote(h.tmout) + "\n")
 	}
 	for _, o := range h.opts {
-		cmds.WriteString(`\builtin set -o ` + o + "\n")
+		if o != "functrace" { // it is on already
+			cmds.WriteString(`\builtin set -o ` + o + "\n")
+		}
 	}
 	if cmds.Len() == 0 {
 		return ""

@@ -149,8 +149,9 @@ func AwaitOutput(t testing.TB, r *sessions.Run, want string) {
 func Checkpoint(t testing.TB, s *sessions.Session) {
 	t.Helper()
 	const atLeast = 1000
-	at := Run(t, s, `\builtin printf '%s\n' $$; PATH=/usr/bin:/bin \command cat /proc/$$/io`)
-	pid, io, _ := strings.Cut(at.Stdout, "\n")
+	at := Run(t, s, `\builtin printf '\npid %s\n' $$; PATH=/usr/bin:/bin \command cat /proc/$$/io`)
+	_, rest, _ := strings.Cut(at.Stdout, "\npid ")
+	pid, io, _ := strings.Cut(rest, "\n")
 	before := written(io)
 	if before < 0 {
 		t.Fatalf("no count of what the shell has written: %q %q", at.Stdout, at.Stderr)
