@@ -1,0 +1,160 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"tandem/sessions"
+)
+
+// A config is everything "tandem serve" can be told. [parseConfig] fills it from flags
+// and variables, one value at a time; [config.validate] checks what concerns more than
+// one of them.
+type config struct {
+	listen       string
+	token        string
+	tokenFile    string
+	allowHosts   []string
+	allowOrigins []string
+	retention    int
+	stallTimeout time.Duration
+	maxSessions  int
+	maxQueue     int
+	idleTimeout  time.Duration
+	runTimeout   time.Duration
+	logFormat    string
+
+	// from says where each option that was given came from, "--listen" or
+	// "TANDEM_LISTEN", so that a message can name what to change.
+	from map[string]string
+}
+
+// An option is one flag of "tandem serve" and its variable. The table of them is the only
+// place that knows their names: parsing and --help are made from it.
+type option struct {
+	name  string // of the flag
+	value string // what --help calls its value
+	def   string // the default, in the words a user would write; empty: none
+	help  string
+	set   func(c *config, value string) error // the error says what is wrong with value, and what would be right
+}
+
+// variable is the name of the environment variable that stands in for the flag.
+func (o option) variable() string {
+	return "TANDEM_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+}
+
+func options() []option {
+	return []option{
+		{"listen", "ADDR", "127.0.0.1:4477", "host:port to serve on; port 0 picks a free one", setListen},
+		{"token", "TOKEN", "", "what clients must present; --token-file keeps it out of 'ps'", setToken},
+		{"token-file", "FILE", "", "file that holds the token", setTokenFile},
+		{"allow-host", "HOST,…", "", "further Host names to answer to without a token", setAllowHosts},
+		{"allow-origin", "ORIGIN,…", "", "further Origins whose pages may connect", setAllowOrigins},
+		{"retention", "SIZE", sizeOf(sessions.DefaultRetention), "output kept per session", setRetention},
+		{"stall-timeout", "TIME", sessions.DefaultStallTimeout.String(), "cut off a reader that takes nothing for so long", durationSetter(1, func(c *config) *time.Duration { return &c.stallTimeout })},
+		{"max-sessions", "N", strconv.Itoa(sessions.DefaultMaxSessions), "sessions at a time", countSetter(func(c *config) *int { return &c.maxSessions })},
+		{"max-queue", "N", strconv.Itoa(sessions.DefaultMaxQueue), "runs waiting in one session", countSetter(func(c *config) *int { return &c.maxQueue })},
+		{"idle-timeout", "TIME", "0", "end a session nobody used for so long; 0: never", durationSetter(0, func(c *config) *time.Duration { return &c.idleTimeout })},
+		{"run-timeout", "TIME", "0", "longest a run may take; 0: no limit", durationSetter(0, func(c *config) *time.Duration { return &c.runTimeout })},
+		{"log-format", "FORMAT", "text", "text or json, on stderr", setLogFormat},
+	}
+}
+
+// parseConfig reads flags and variables. A flag wins over its variable, and where a token
+// is named by a flag, both variables of the token are ignored. It returns [flag.ErrHelp]
+// if help was asked for.
+func parseConfig(args []string, getenv func(string) (string, bool)) (*config, error) {
+	given, err := parseFlags(args)
+	if err != nil {
+		return nil, err
+	}
+	c := &config{from: map[string]string{}}
+	tokenByFlag := len(given["token"])+len(given["token-file"]) > 0
+	for _, o := range options() {
+		if err := c.fill(o, given[o.name], tokenByFlag, getenv); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// parseFlags returns the values given to each flag, in order.
+func parseFlags(args []string) (map[string][]string, error) {
+	given := map[string][]string{}
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	for _, o := range options() {
+		fs.Func(o.name, "", func(value string) error {
+			given[o.name] = append(given[o.name], value)
+			return nil
+		})
+	}
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, err
+	case err != nil:
+		return nil, usagef("%v: see 'tandem serve --help'", err)
+	case fs.NArg() > 0:
+		return nil, usagef("unexpected argument %q: flags only, see 'tandem serve --help'", fs.Arg(0))
+	}
+	return given, nil
+}
+
+// fill sets one option from the values its flag was given, else from its variable, else to
+// its default. A variable that is set but empty counts as not set, except for the token:
+// there it is more likely a secret that went missing, and no reason to serve without one.
+func (c *config) fill(o option, values []string, tokenByFlag bool, getenv func(string) (string, bool)) error {
+	source := "--" + o.name
+	isToken := o.name == "token" || o.name == "token-file"
+	if len(values) == 0 && !(isToken && tokenByFlag) {
+		if v, set := getenv(o.variable()); set && (v != "" || isToken) {
+			source, values = o.variable(), []string{v}
+		}
+	}
+	if len(values) > 0 {
+		c.from[o.name] = source
+	} else if o.def != "" {
+		values = []string{o.def}
+	}
+	for _, v := range values {
+		if err := o.set(c, v); err != nil {
+			return usagef("%s: %w", source, err)
+		}
+	}
+	return nil
+}
+
+// source names where an option's value comes from, for a message.
+func (c *config) source(name string) string {
+	if s, ok := c.from[name]; ok {
+		return s
+	}
+	return "--" + name
+}
+
+// validate checks what no option can know alone, and reads the token file. After it the
+// config is complete.
+func (c *config) validate() error {
+	_, byToken := c.from["token"]
+	_, byFile := c.from["token-file"]
+	if byToken && byFile {
+		return usagef("%s and %s are both set: use one of them", c.source("token"), c.source("token-file"))
+	}
+	if byFile {
+		token, err := readToken(c.tokenFile)
+		if err != nil {
+			return usagef("%s: %w", c.source("token-file"), err)
+		}
+		c.token = token
+	}
+	if c.token == "" && !loopbackAddress(c.listen) {
+		return usagef("%s %s: without a token only loopback addresses are served: use --token-file or --token, or listen on 127.0.0.1",
+			c.source("listen"), c.listen)
+	}
+	return nil
+}

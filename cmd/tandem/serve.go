@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"tandem/httpapi"
+	"tandem/sessions"
+	"tandem/web"
+	"tandem/ws"
+)
+
+// What the HTTP server allows a client before a handler sees it. There is no limit on
+// writing: event streams last as long as their runs, and stalled readers are cut off by
+// the rule they are told.
+const (
+	readHeaderTimeout = 10 * time.Second
+	keepAliveTimeout  = 2 * time.Minute
+	maxHeaderBytes    = 64 << 10
+)
+
+// runServe is "tandem serve": flags, config, checks, build, serve, and the end in order.
+func runServe(ctx context.Context, args []string, p process) int {
+	c, err := parseConfig(args, p.getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		printServeHelp(p.stdout)
+		return exitOK
+	}
+	if err == nil {
+		err = c.validate()
+	}
+	var bash string
+	if err == nil {
+		bash, err = findBash(ctx, "bash")
+	}
+	if err == nil {
+		err = listenAndServe(ctx, c, bash, p)
+	}
+	if err != nil {
+		return fail(p.stderr, "serve", err)
+	}
+	return exitOK
+}
+
+func listenAndServe(ctx context.Context, c *config, bash string, p process) error {
+	// From here on, so that every process started has the default dispositions.
+	signals, stop := p.signals()
+	defer stop()
+	ln, err := listen(c, p)
+	if err != nil {
+		return err
+	}
+	s, err := build(c, bash, ln, newLogger(c, p))
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	_, _ = fmt.Fprintf(p.stdout, "tandem listening on http://%s\n", ln.Addr())
+	return s.serve(ctx, signals)
+}
+
+// listen opens the listener. That it cannot is a matter of configuration: another address
+// may do.
+func listen(c *config, p process) (net.Listener, error) {
+	ln, err := p.listen("tcp", c.listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, usagef("%s %s: the port is in use: choose another, or port 0 for any that is free", c.source("listen"), c.listen)
+	case err != nil:
+		return nil, usagef("%s %s: cannot listen there: %w", c.source("listen"), c.listen, err)
+	}
+	// "localhost" is whatever the machine says it is.
+	if a, ok := ln.Addr().(*net.TCPAddr); ok && c.token == "" && !a.IP.IsLoopback() {
+		_ = ln.Close()
+		return nil, usagef("%s %s: it leads to %v, and without a token only loopback addresses are served: use 127.0.0.1",
+			c.source("listen"), c.listen, a.IP)
+	}
+	return ln, nil
+}
+
+func newLogger(c *config, p process) *slog.Logger {
+	if c.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(p.stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(p.stderr, nil))
+}
+
+// A server is everything that is at work, and knows how to end it.
+type server struct {
+	log      *slog.Logger
+	http     *http.Server
+	listener net.Listener
+	ready    *atomic.Bool       // what /readyz answers
+	streams  context.CancelFunc // ends the requests that are still being answered
+	manager  interface {
+		Drain(ctx context.Context) error
+		Close(ctx context.Context) error
+	}
+	sockets interface {
+		Close(ctx context.Context) error
+	}
+}
+
+// build makes the server from a valid config. It serves on ln once serve is called.
+func build(c *config, bash string, ln net.Listener, log *slog.Logger) (*server, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the program to start guardians with: %w", err)
+	}
+	manager, err := sessions.New(sessions.Config{
+		Bash:         bash,
+		Guardian:     []string{exe, "guard"},
+		Logger:       log,
+		MaxSessions:  c.maxSessions,
+		MaxQueue:     c.maxQueue,
+		Retention:    c.retention,
+		StallTimeout: c.stallTimeout,
+		IdleTimeout:  c.idleTimeout,
+		RunTimeout:   c.runTimeout,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the session manager: %w", err)
+	}
+	self := "tandem/" + version()
+	sockets := ws.New(ws.Config{
+		Sessions:     manager,
+		Logger:       log,
+		Server:       self,
+		StallTimeout: c.stallTimeout,
+	})
+	ready := new(atomic.Bool)
+	handler := httpapi.New(httpapi.Config{
+		Sessions:     manager,
+		Messages:     func() httpapi.EntryEncoder { return &ws.Encoder{Server: self} },
+		Token:        c.token,
+		AllowHosts:   c.allowHosts,
+		AllowOrigins: c.allowOrigins,
+		StallTimeout: c.stallTimeout,
+		Logger:       log,
+		Ready:        ready.Load,
+		Root:         web.Handler(),
+		WebSocket:    routes(sockets),
+	})
+	base, cancel := context.WithCancel(context.Background())
+	return &server{
+		log:      log,
+		listener: ln,
+		ready:    ready,
+		streams:  cancel,
+		manager:  manager,
+		sockets:  sockets,
+		http:     newHTTPServer(base, handler, log),
+	}, nil
+}
+
+// routes is the WebSocket door as one handler.
+func routes(sockets *ws.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ws", sockets.Create)
+	mux.HandleFunc("GET /session/{id}/ws", sockets.Attach)
+	return mux
+}
+
+func newHTTPServer(base context.Context, handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       keepAliveTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return base },
+	}
+}
+
+// errAtOnce is the end by a second signal.
+var errAtOnce = errors.New("ended at once by a second signal, without waiting for what was running")
+
+// serve answers until ctx ends, a signal comes or the listener fails, and then ends
+// everything in order. It returns nil if that was asked for and went well.
+//
+// After a second signal it returns errAtOnce without waiting for anything: the caller is
+// to exit, and the guardian ends what the server leaves.
+func (s *server) serve(ctx context.Context, signals <-chan os.Signal) error {
+	served := make(chan error, 1)
+	s.ready.Store(true)
+	go func() { served <- s.http.Serve(s.listener) }()
+
+	var failed error
+	select {
+	case <-ctx.Done():
+		s.log.Info("ending", "cause", context.Cause(ctx))
+	case sig := <-signals:
+		s.log.Info("ending", "signal", sig.String())
+	case err := <-served:
+		served <- err
+		failed = fmt.Errorf("accept connections: %w", err)
+		s.log.Error("ending", "error", failed)
+	}
+
+	down := make(chan error, 1)
+	go func() {
+		err := shutDown(s.log, s.stages())
+		<-served
+		down <- err
+	}()
+	for {
+		select {
+		case err := <-down:
+			return errors.Join(failed, err)
+		case sig := <-signals:
+			// Both the terminal and the shell in it send a SIGHUP when it is closed.
+			if sig != syscall.SIGHUP {
+				return errAtOnce
+			}
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"tandem/sessions"
+)
+
+// loopbackAddress reports whether a listen address names this machine alone. A name other
+// than localhost is never trusted to: what it resolves to can change.
+func loopbackAddress(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+func setListen(c *config, v string) error {
+	_, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return fmt.Errorf("%q is not an address: write host:port, as in 127.0.0.1:4477", v)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return fmt.Errorf("%q is not a port: use a number from 0 to 65535", port)
+	}
+	c.listen = v
+	return nil
+}
+
+func setToken(c *config, v string) error {
+	c.token = v
+	return checkToken(v)
+}
+
+// checkToken refuses what could not travel in a header. Its errors never quote the token.
+func checkToken(token string) error {
+	if token == "" {
+		return errors.New("the token is empty: give one, for example from 'openssl rand -hex 32'")
+	}
+	for _, r := range token {
+		if r <= ' ' || r > '~' {
+			return errors.New("the token may hold only printable ASCII characters and no spaces")
+		}
+	}
+	return nil
+}
+
+func setTokenFile(c *config, v string) error {
+	if v == "" {
+		return errors.New("the name is empty: give the path of a file that holds the token")
+	}
+	c.tokenFile = v
+	return nil
+}
+
+// maxTokenFile is more than any header may carry: what is longer is not a token file.
+const maxTokenFile = 8 << 10
+
+// readToken reads a token file, less the newline an editor ends it with.
+func readToken(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the token: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
+	if err != nil {
+		return "", fmt.Errorf("cannot read the token: %w", err)
+	}
+	if len(b) > maxTokenFile {
+		return "", fmt.Errorf("%s is longer than %d bytes: it should hold the token and nothing else", name, maxTokenFile)
+	}
+	token := strings.TrimRight(string(b), "\r\n")
+	if err := checkToken(token); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return token, nil
+}
+
+func setAllowHosts(c *config, v string) error {
+	for host := range strings.SplitSeq(v, ",") {
+		host = strings.ToLower(strings.TrimSpace(host))
+		if host == "" || strings.ContainsAny(host, "/@ *?#") {
+			return fmt.Errorf("%q is not a host name: write it as in a URL, without scheme and path", host)
+		}
+		c.allowHosts = append(c.allowHosts, host)
+	}
+	return nil
+}
+
+func setAllowOrigins(c *config, v string) error {
+	for origin := range strings.SplitSeq(v, ",") {
+		origin = strings.ToLower(strings.TrimSpace(origin))
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+			return fmt.Errorf("%q is not an origin: write scheme://host or scheme://host:port, as in https://example.com", origin)
+		}
+		c.allowOrigins = append(c.allowOrigins, origin)
+	}
+	return nil
+}
+
+func setRetention(c *config, v string) error {
+	n, err := parseSize(v)
+	if err != nil {
+		return err
+	}
+	if n < sessions.MinRetention {
+		return fmt.Errorf("%q is too little: use at least %dKiB", v, sessions.MinRetention>>10)
+	}
+	c.retention = n
+	return nil
+}
+
+// parseSize reads a number of bytes, written plain or with KiB, MiB or GiB.
+func parseSize(v string) (int, error) {
+	digits, unit := v, 1
+	for suffix, u := range map[string]int{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if d, ok := strings.CutSuffix(v, suffix); ok {
+			digits, unit = d, u
+		}
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a size: write bytes, or a number with KiB, MiB or GiB, as in 8MiB", v)
+	}
+	if n > uint64(math.MaxInt/unit) {
+		return 0, fmt.Errorf("%q is too large", v)
+	}
+	return int(n) * unit, nil
+}
+
+// sizeOf writes a whole number of MiB as parseSize reads it.
+func sizeOf(n int) string { return strconv.Itoa(n>>20) + "MiB" }
+
+// durationSetter parses a duration of at least least.
+func durationSetter(least time.Duration, field func(*config) *time.Duration) func(*config, string) error {
+	return func(c *config, v string) error {
+		d, err := time.ParseDuration(v)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%q is not a duration: write it with a unit, as in 30s or 1h30m", v)
+		case d < 0:
+			return fmt.Errorf("%q is negative: use a duration such as 30s", v)
+		case d < least:
+			return fmt.Errorf("%q is too short: use a duration such as 10s", v)
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+// countSetter parses a number of at least one.
+func countSetter(field func(*config) *int) func(*config, string) error {
+	return func(c *config, v string) error {
+		n, err := strconv.ParseInt(v, 10, 32)
+		if err != nil || n < 1 {
+			return fmt.Errorf("%q is not a limit: use a whole number of at least 1", v)
+		}
+		*field(c) = int(n)
+		return nil
+	}
+}
+
+func setLogFormat(c *config, v string) error {
+	if v != "text" && v != "json" {
+		return fmt.Errorf("%q is not a log format: use text or json", v)
+	}
+	c.logFormat = v
+	return nil
+}

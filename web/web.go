@@ -1,0 +1,87 @@
+// Package web holds the browser page and serves it.
+//
+// The page is built into dist, which is not kept in the repository. Where it has not been
+// built, the package compiles all the same and serves a placeholder that says so.
+package web
+
+import (
+	"embed"
+	"io/fs"
+	"net/http"
+	"strings"
+)
+
+// The pattern takes in dist where there is one. Because it also matches the placeholder,
+// it always matches something, which the compiler insists on.
+//
+//go:embed all:dist*
+var files embed.FS
+
+const (
+	// placeholderPolicy suits a page of text: it may load and run nothing.
+	placeholderPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+	// pagePolicy lets the page load what is served with it and talk to its own server.
+	pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +
+		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+// Handler serves the page at /, and what belongs to it below /assets/; or the placeholder
+// where the page is not part of this build. It answers GET and HEAD.
+func Handler() http.Handler { return handler(files) }
+
+func handler(root fs.FS) http.Handler {
+	page, err := fs.Sub(root, "dist")
+	if err == nil {
+		_, err = fs.Stat(page, "index.html")
+	}
+	if err != nil {
+		return placeholder(root)
+	}
+	server := http.FileServerFS(page)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !readOnly(w, r) {
+			return
+		}
+		secure(w.Header(), pagePolicy)
+		// The names of assets contain a hash of their content; nothing else's name does.
+		if strings.HasPrefix(r.URL.Path, "/assets/") {
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		} else {
+			w.Header().Set("Cache-Control", "no-cache")
+		}
+		server.ServeHTTP(w, r)
+	})
+}
+
+func placeholder(root fs.FS) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !readOnly(w, r) {
+			return
+		}
+		if r.URL.Path != "/" {
+			http.NotFound(w, r)
+			return
+		}
+		secure(w.Header(), placeholderPolicy)
+		w.Header().Set("Cache-Control", "no-store")
+		http.ServeFileFS(w, r, root, "dist-absent.html")
+	})
+}
+
+// readOnly refuses, with an answer, any method but GET and HEAD.
+func readOnly(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	http.Error(w, "the page can only be read: use GET", http.StatusMethodNotAllowed)
+	return false
+}
+
+func secure(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+}
