@@ -151,8 +151,8 @@ func (x *execution) run() (outcome, error) {
 		return outcome{reason: ReasonSessionClosed}, nil
 	}
 	if r.req.Cwd != "" {
-		if detail := s.changeDir(r); detail != "" {
-			return outcome{reason: ReasonRefused, refusal: ErrInvalid, detail: detail}, nil
+		if failed := s.changeDir(r); failed != nil {
+			return *failed, nil
 		}
 	}
 	if s.start(r) {
@@ -175,6 +175,7 @@ func (x *execution) run() (outcome, error) {
 // without having begun it: an idle shell can end at any time, and no run is to notice.
 func (x *execution) try() (o outcome, again bool, err error) {
 	x.sh = x.s.sh
+	x.asked, x.idle = false, time.Time{}
 	pump, err := x.dispatch()
 	if pump != nil {
 		defer pump.stop()
@@ -188,7 +189,7 @@ func (x *execution) try() (o outcome, again bool, err error) {
 
 // neverBegan reports whether the shell died without having read what it was told.
 func (x *execution) neverBegan() bool {
-	return x.death.cause != "" && x.death.last == nil && (x.unheard || x.sh.unread() == x.said)
+	return x.death.cause != "" && x.death.last == nil && !x.killed && !x.lost && (x.unheard || x.sh.unread() == x.said)
 }
 
 // start writes the run's start down, unless it was canceled on its way here.
@@ -243,9 +244,17 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	if slices.Contains(s.opts, "functrace") {
 		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
 	}
-	x.said, x.began = len(lines), time.Now()
-	x.unheard = !sh.say(lines)
+	x.said, x.began, x.unheard = 0, time.Now(), false
+	x.say(lines)
 	return pump, nil
+}
+
+// say says lines to the shell, and counts them.
+func (x *execution) say(lines string) {
+	if heard := x.sh.say(lines); x.said == 0 {
+		x.unheard = !heard
+	}
+	x.said += len(lines)
 }
 
 // askLine asks for the report of the run, in case the end of the run took the one in its
@@ -323,7 +332,11 @@ func (s *Session) noteReport(rep report) {
 			s.opts = append(s.opts, o)
 		}
 	}
-	dir := rep.dir
+	s.setCwd(rep.dir)
+}
+
+// setCwd notes where the shell is, by its own word or, where it has none, the kernel's.
+func (s *Session) setCwd(dir string) {
 	if !filepath.IsAbs(dir) {
 		dir = workingDir(s.sh.pid)
 	}
@@ -458,7 +471,7 @@ func (x *execution) climb(now time.Time) {
 // hit the lines that lead there: it has opened the run's FIFOs. Code may have closed them
 // again at once; nothing takes beginLimit to open them.
 func (x *execution) begun(now time.Time) bool {
-	return now.Sub(x.began) > beginLimit || !x.s.out[0].drain() || !x.s.out[1].drain()
+	return now.Sub(x.began) > beginLimit && (x.asked || x.sh.unread() == 0) || !x.s.out[0].drain() || !x.s.out[1].drain()
 }
 
 // lookAgain is for an interrupt that has changed nothing. Either the report was lost to it,
@@ -516,7 +529,7 @@ func (x *execution) idleShell(now time.Time) bool {
 	switch {
 	case !x.asked:
 		x.asked = true
-		x.sh.say(x.askLine())
+		x.say(x.askLine())
 		return false
 	case x.idle.IsZero():
 		x.idle = now
@@ -525,7 +538,7 @@ func (x *execution) idleShell(now time.Time) bool {
 		x.sh.kill()
 	case now.Sub(x.idle) > rescueAfter:
 		x.rescued = true
-		x.sh.say(x.sh.rescue(x.n))
+		x.say(x.sh.rescue(x.n))
 	}
 	return true
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -17,6 +18,8 @@ import (
 type guardian struct {
 	cmd  *exec.Cmd
 	hold io.Closer
+	once sync.Once
+	err  error // of dismiss
 }
 
 func startGuardian(argv []string, serverID uint64, dir string) (*guardian, error) {
@@ -31,15 +34,17 @@ func startGuardian(argv []string, serverID uint64, dir string) (*guardian, error
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start guardian: %w", err)
 	}
-	return &guardian{cmd, hold}, nil
+	return &guardian{cmd: cmd, hold: hold}, nil
 }
 
 // dismiss lets the guardian finish and waits for it.
 func (g *guardian) dismiss() error {
-	if err := errors.Join(g.hold.Close(), g.cmd.Wait()); err != nil {
-		return fmt.Errorf("dismiss guardian: %w", err)
-	}
-	return nil
+	g.once.Do(func() {
+		if err := errors.Join(g.hold.Close(), g.cmd.Wait()); err != nil {
+			g.err = fmt.Errorf("dismiss guardian: %w", err)
+		}
+	})
+	return g.err
 }
 
 // Guard is the guardian's whole life: it blocks until hold, the pipe from the server, ends,

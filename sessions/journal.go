@@ -67,19 +67,23 @@ func (e Entry) End() uint64 {
 	return e.Pos + 1
 }
 
-// cost is what the entry counts against retention, in bytes.
-func (e Entry) cost() int {
-	n := entryCost + len(e.Data)
+// cost is what the entry counts against retention, in bytes. A buffer counts as a whole,
+// however little of it is filled.
+func (e Entry) cost() int64 {
+	n := entryCost + cap(e.Data)
 	if e.Info != nil {
-		n += len(e.Info.Code)
+		n += infoCost + len(e.Info.Code) + len(e.Info.Cwd) + len(e.Info.ID) + len(e.Info.Detail)
 	}
-	return n
+	return int64(n)
 }
 
 const (
 	// entryCost is what an entry counts against retention beside its bytes, so that a
 	// flood of tiny writes is bounded in memory too.
-	entryCost = 96
+	entryCost = 112
+
+	// infoCost is what a RunInfo costs beside its strings.
+	infoCost = 320
 
 	// joinWithin is for how long what is written becomes part of the same entry, which has
 	// the time of its beginning.
@@ -104,9 +108,9 @@ type journal struct {
 	gapInfo   func(from, to uint64) *GapInfo // fills a Gap, called without the lock
 
 	mu      sync.Mutex
-	entries []Entry // entries[head:] are kept, in order
+	entries []keptEntry // entries[head:] are kept, in order
 	head    int
-	size    int
+	total   int64  // cost of all entries there ever were
 	oldest  uint64 // first position kept
 	end     uint64 // position after the last entry
 	closed  bool   // a SessionClosed entry was appended: nothing follows
@@ -114,6 +118,13 @@ type journal struct {
 	block   []byte        // small writes are gathered here; len is what is used
 	drained chan struct{} // closed and replaced when a lossless reader moves on or leaves
 	waiting int           // goroutines waiting on drained
+}
+
+// A keptEntry knows what all entries before it cost, so that what lies between any two
+// positions, which is what memory is measured in, is one subtraction.
+type keptEntry struct {
+	Entry
+	before int64
 }
 
 func newJournal(retention int) *journal {
@@ -133,7 +144,7 @@ func (j *journal) write(kind Kind, run uint64, buf []byte) (kept bool) {
 		return false
 	}
 	if kept = len(buf) >= readSize/2; kept {
-		j.appendLocked(Entry{Kind: kind, Run: run, Data: buf[:len(buf):len(buf)], Time: now})
+		j.appendLocked(Entry{Kind: kind, Run: run, Data: buf, Time: now})
 		return true
 	}
 	for len(buf) > 0 {
@@ -164,7 +175,7 @@ func (j *journal) appendOrExtendLocked(kind Kind, run uint64, data []byte, now t
 		if adjacent {
 			start := len(j.block) - len(data) - len(last.Data)
 			last.Data = j.block[start:len(j.block):len(j.block)]
-			j.size += len(data)
+			j.total += int64(len(data))
 			j.end += uint64(len(data))
 			j.evictLocked()
 			j.notifyLocked()
@@ -196,9 +207,9 @@ func (j *journal) add(e Entry, fill func(pos uint64)) Entry {
 
 func (j *journal) appendLocked(e Entry) Entry {
 	e.Pos = j.end
-	j.entries = append(j.entries, e)
+	j.entries = append(j.entries, keptEntry{e, j.total})
 	j.end = e.End()
-	j.size += e.cost()
+	j.total += e.cost()
 	j.evictLocked()
 	j.notifyLocked()
 	return e
@@ -206,11 +217,10 @@ func (j *journal) appendLocked(e Entry) Entry {
 
 // evictLocked drops the oldest entries until the rest fits, always keeping the last.
 func (j *journal) evictLocked() {
-	for j.size > j.retention && len(j.entries)-j.head > 1 {
+	for len(j.entries)-j.head > 1 && j.total-j.entries[j.head].before > int64(j.retention) {
 		e := &j.entries[j.head]
-		j.size -= e.cost()
 		j.oldest = e.End()
-		*e = Entry{}
+		*e = keptEntry{}
 		j.head++
 	}
 	if j.head > 64 && j.head > len(j.entries)/2 {
@@ -234,31 +244,36 @@ func (j *journal) releaseLocked() {
 	}
 }
 
-// highWater is how far behind the slowest lossless reader may be before commands are held
-// back. The other half of the retention takes what is drained without waiting.
-func (j *journal) highWater() uint64 { return uint64(j.retention / 2) }
-
-// room returns nil when output may be read from a pipe now, or a channel that is closed
-// when it is worth asking again.
-func (j *journal) room() <-chan struct{} {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.closed || j.end-j.slowestLocked() < j.highWater() {
-		return nil
-	}
-	j.waiting++
-	return j.drained
-}
-
-// slowestLocked is the position of the lossless reader furthest behind.
-func (j *journal) slowestLocked() uint64 {
+// fullLocked reports whether commands are to be held back: what the slowest lossless reader
+// has not read yet takes half of the retention. The other half takes what is drained
+// without waiting.
+func (j *journal) fullLocked() bool {
 	slowest := j.end
 	for r := range j.readers {
 		if r.lossless && r.err == nil && r.pos < slowest {
 			slowest = r.pos
 		}
 	}
-	return slowest
+	kept := j.entries[j.head:]
+	i := indexOf(kept, slowest)
+	return i < len(kept) && j.total-kept[i].before >= int64(j.retention/2)
+}
+
+// indexOf is the first entry that ends after pos.
+func indexOf(kept []keptEntry, pos uint64) int {
+	return sort.Search(len(kept), func(i int) bool { return kept[i].End() > pos })
+}
+
+// room returns nil when output may be read from a pipe now, or a channel that is closed
+// when it is worth asking again.
+func (j *journal) room() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed || !j.fullLocked() {
+		return nil
+	}
+	j.waiting++
+	return j.drained
 }
 
 // bounds returns the first position kept and the one after the last.
@@ -372,7 +387,10 @@ func (r *Reader) Next(dst []Entry, limit int) ([]Entry, error) {
 	}
 	was := r.pos
 	dst = j.collectLocked(dst, &r.pos, limit)
-	if r.lossless && j.waiting > 0 && r.pos != was && j.end-j.slowestLocked() < j.highWater() {
+	if r.pos == j.end {
+		r.progressPos, r.progressAt = r.taken, time.Now() // not behind: the stall limit begins anew
+	}
+	if r.lossless && j.waiting > 0 && r.pos != was && !j.fullLocked() {
 		j.releaseLocked()
 	}
 	return dst, nil
@@ -381,9 +399,8 @@ func (r *Reader) Next(dst []Entry, limit int) ([]Entry, error) {
 // collectLocked appends the entries from *pos on, at most limit positions, and moves *pos.
 func (j *journal) collectLocked(dst []Entry, pos *uint64, limit int) []Entry {
 	kept := j.entries[j.head:]
-	i := sort.Search(len(kept), func(i int) bool { return kept[i].End() > *pos })
-	for ; i < len(kept) && limit > 0; i++ {
-		e := kept[i]
+	for i := indexOf(kept, *pos); i < len(kept) && limit > 0; i++ {
+		e := kept[i].Entry
 		if e.Kind.Output() {
 			e.Data = e.Data[*pos-e.Pos:]
 			e.Data = e.Data[:min(len(e.Data), limit)]

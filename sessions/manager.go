@@ -157,7 +157,11 @@ type Manager struct {
 	closing  bool
 	sessions map[string]*Session
 	lastSeq  uint64
+	labels   map[uint64]bool // of process labels: those of sessions that have not ended
 }
+
+// maxLabels is how many sessions process labels can tell apart: see proctree_linux.go.
+const maxLabels = 1 << 20
 
 // New makes a Manager, its private directory and its guardian. Close must be called.
 func New(cfg Config) (*Manager, error) {
@@ -181,6 +185,7 @@ func New(cfg Config) (*Manager, error) {
 		buffers:  &sync.Pool{New: func() any { return new([readSize]byte) }},
 		stop:     make(chan struct{}),
 		sessions: map[string]*Session{},
+		labels:   map[uint64]bool{},
 	}
 	m.env = slices.DeleteFunc(slices.Clone(cfg.Env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
@@ -241,6 +246,7 @@ func (m *Manager) Create(o Options) (*Session, error) {
 	}
 	if err := s.freshShell(false); err != nil {
 		m.forget(s)
+		m.freeLabel(s)
 		os.RemoveAll(s.dir)
 		close(s.runless)
 		close(s.done)
@@ -251,6 +257,7 @@ func (m *Manager) Create(o Options) (*Session, error) {
 	go func() {
 		defer m.wg.Done()
 		s.loop()
+		m.freeLabel(s)
 	}()
 	s.log.Info("session created", "cwd", cwd)
 	return s, nil
@@ -286,6 +293,10 @@ func (m *Manager) register(name, cwd string, env []string) (*Session, error) {
 		return nil, failf(ErrTooMany, "%d sessions are there, which is the limit: delete one", len(m.sessions))
 	}
 	m.lastSeq++
+	for m.labels[m.lastSeq%maxLabels] {
+		m.lastSeq++
+	}
+	m.labels[m.lastSeq%maxLabels] = true
 	now := time.Now()
 	s := &Session{
 		m: m, id: uuid.NewString(), seq: m.lastSeq, env: env, name: name, cwd: cwd, created: now, active: now,
@@ -306,6 +317,12 @@ func (m *Manager) forget(s *Session) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.sessions, s.id)
+}
+
+func (m *Manager) freeLabel(s *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.labels, s.seq%maxLabels)
 }
 
 // Get returns a session, or fails with [ErrSessionNotFound].
@@ -374,9 +391,7 @@ func (m *Manager) Drain(ctx context.Context) error {
 // is left, or when ctx ends, with an error; the guardian then ends what is left once the
 // process is gone.
 func (m *Manager) Close(ctx context.Context) error {
-	if err := m.Drain(ctx); err != nil {
-		return fmt.Errorf("drain sessions: %w", err)
-	}
+	drained := m.Drain(ctx)
 	for _, s := range m.List() {
 		m.forget(s)
 		s.close(CloseShutdown)
@@ -396,7 +411,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		return fmt.Errorf("end sessions: %w", context.Cause(ctx))
+		return fmt.Errorf("end sessions: %w", errors.Join(drained, context.Cause(ctx)))
 	}
 	err := os.RemoveAll(m.dir)
 	if m.guardian != nil {
@@ -418,10 +433,8 @@ func (m *Manager) reap() {
 		case now := <-tick.C:
 			for _, s := range m.List() {
 				s.journal.cutStalled(now, m.cfg.StallTimeout)
-				since := s.idleSince()
-				if m.cfg.IdleTimeout > 0 && !since.IsZero() && now.Sub(since) > m.cfg.IdleTimeout {
+				if m.cfg.IdleTimeout > 0 && s.closeIfIdle(now, m.cfg.IdleTimeout) {
 					m.forget(s)
-					s.close(CloseIdle)
 				}
 			}
 		}

@@ -108,6 +108,9 @@ func (p *pipe) drain() (eof bool) { return p.drainThen(func(bool) {}) }
 // process still holds it, it is left to read the rest by itself until that process is
 // gone, and must not be used again.
 func (p *pipe) retire() (reusable bool) {
+	if p.ended() {
+		return false
+	}
 	return p.drainThen(func(eof bool) { p.late = !eof })
 }
 

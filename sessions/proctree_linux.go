@@ -256,7 +256,10 @@ func (s procSet) signalAll(sig syscall.Signal, but int) (n int) {
 // grace. It returns when none is left, or false when some cannot be killed within limit.
 func (s procSet) endAll(but int, grace, limit time.Duration) bool {
 	start := time.Now()
-	if grace > 0 && s.signalAll(unix.SIGTERM, but) > 0 {
+	if grace > 0 {
+		if s.signalAll(unix.SIGTERM, but) == 0 {
+			return true
+		}
 		s.signalAll(unix.SIGCONT, but)
 		for time.Since(start) < grace && s.count(but) > 0 {
 			time.Sleep(2 * time.Millisecond)

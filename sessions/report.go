@@ -99,8 +99,11 @@ func (p *reportParser) field(f []byte, emit func(report)) {
 	if len(p.fields) < want {
 		return
 	}
-	if !p.skip {
+	switch {
+	case !p.skip:
 		emit(newReport(p.fields))
+	case p.fields[0][0] == 'K':
+		emit(report{tag: "K", pid: parsePid(p.fields[1])}) // too large: without a state
 	}
 	p.fields, p.size, p.skip = nil, 0, false
 }

@@ -68,6 +68,9 @@ func (s *Session) replaceShell(d death) {
 	s.opts = slices.DeleteFunc(s.opts, func(o string) bool { return o == "errexit" })
 	s.rearm, s.needSync, s.dirty = false, false, true
 	s.fallen = &Restart{Cause: d.cause, Restored: restored}
+	if s.endingNow() {
+		return
+	}
 	if err := s.revive(); err != nil {
 		s.log.Error("restart shell", "error", err)
 	}
@@ -258,6 +261,9 @@ func (s *Session) saveState() {
 	s.sh.say(s.sh.call("checkpoint", ">"+quote(filepath.Join(s.dir, "c")), "2>/dev/null"))
 	r, ok := s.await(answerLimit, func(r report) bool { return r.kind() == 'K' })
 	switch {
+	case ok && r.state == nil:
+		s.log.Warn("state too large to save", "limit", maxReport)
+		s.saved, s.dirty = time.Now(), false
 	case ok:
 		s.checkpoint, s.saved, s.dirty = r.state, time.Now(), false
 		s.rearm = r.state.exitTrap == ""
@@ -305,8 +311,8 @@ func (s *Session) giveUpShell() {
 // readyShell sees to it that there is a shell to give a run to.
 func (s *Session) readyShell() error {
 	if s.sh != nil {
-		if _, err := os.Lstat(filepath.Join(s.dir, "c")); err != nil {
-			s.giveUpShell() // somebody deleted the private directory
+		if !isFIFO(filepath.Join(s.dir, "c")) {
+			s.giveUpShell() // somebody deleted the private directory, or in it
 		}
 	}
 	if s.sh != nil && s.sh.dead() {
@@ -321,41 +327,47 @@ func (s *Session) readyShell() error {
 	return nil
 }
 
-// changeDir moves the session where a run wants to be; detail says why it could not.
-func (s *Session) changeDir(r *Run) (detail string) {
+// changeDir moves the session where a run wants to be, and fails with the outcome of the
+// run where it could not.
+func (s *Session) changeDir(r *Run) (failed *outcome) {
 	for {
-		detail, again := s.tryChangeDir(r)
-		if !again {
-			return detail
+		failed, again := s.tryChangeDir(r)
+		switch {
+		case s.endingNow():
+			return &outcome{reason: ReasonSessionClosed}
+		case !again:
+			return failed
 		}
 		s.replaceShell(s.autopsy(0))
 		if s.sh == nil {
-			return "cwd could not be changed: no shell could be started"
+			return refusedf(ErrRuntime, "cwd could not be changed: no shell could be started")
 		}
 	}
 }
 
+func refusedf(kind error, format string, args ...any) *outcome {
+	return &outcome{reason: ReasonRefused, refusal: kind, detail: fmt.Sprintf(format, args...)}
+}
+
 // tryChangeDir is changeDir; again says that the shell died of something else.
-func (s *Session) tryChangeDir(r *Run) (detail string, again bool) {
+func (s *Session) tryChangeDir(r *Run) (failed *outcome, again bool) {
 	cwd := r.req.Cwd
 	tag := "C" + strconv.FormatUint(r.Number(), 10)
 	script := `CDPATH= \builtin cd -- ` + cwdWord(cwd) + " >/dev/null 2>&1 && " +
 		strings.TrimSpace(s.sh.report("C", r.Number(), "0", "")) + " || " + s.sh.report("C", r.Number(), "1", "")
 	if err := os.WriteFile(filepath.Join(s.dir, "cd"), []byte(script), 0o600); err != nil {
-		return "cwd could not be changed: " + plainError(err), false
+		return refusedf(ErrRuntime, "cwd could not be changed: %s", plainError(err)), false
 	}
 	s.sh.say(s.sh.call("cd"))
 	rep, ok := s.await(answerLimit, func(r report) bool { return r.tag == tag })
 	switch {
 	case !ok && s.sh.dead() && !s.endingNow():
-		return "", true
+		return nil, true
 	case !ok:
-		return fmt.Sprintf("cwd %q could not be entered: the shell did not answer", cwd), false
+		return refusedf(ErrRuntime, "cwd %q could not be entered: the shell did not answer", cwd), false
 	case rep.status != 0:
-		return fmt.Sprintf("cwd %q cannot be entered: give a directory that exists", cwd), false
+		return refusedf(ErrInvalid, "cwd %q cannot be entered: give a directory that exists", cwd), false
 	}
-	s.mu.Lock()
-	s.cwd = rep.dir
-	s.mu.Unlock()
-	return "", false
+	s.setCwd(rep.dir)
+	return nil, false
 }

@@ -157,25 +157,22 @@ func (r *Run) Hold() (release func(cut bool)) {
 
 func (r *Run) letGo(cut bool) {
 	r.s.mu.Lock()
-	defer r.s.mu.Unlock()
 	r.holders--
 	if cut {
 		r.tethered = false
 	}
-	if r.holders > 0 || !r.tethered || r.info.State == RunDone {
-		return
+	deserted := r.desertedLocked()
+	if deserted && r.req.Grace > 0 {
+		r.graceTimer = time.AfterFunc(r.req.Grace, func() { r.s.cancel(r, r.desertedLocked) })
 	}
-	if r.req.Grace == 0 {
-		r.s.cancelLocked(r)
-		return
+	r.s.mu.Unlock()
+	if deserted && r.req.Grace == 0 {
+		r.s.cancel(r, r.desertedLocked)
 	}
-	r.graceTimer = time.AfterFunc(r.req.Grace, func() {
-		r.s.mu.Lock()
-		defer r.s.mu.Unlock()
-		if r.holders == 0 && r.tethered {
-			r.s.cancelLocked(r)
-		}
-	})
+}
+
+func (r *Run) desertedLocked() bool {
+	return r.holders == 0 && r.tethered && r.info.State != RunDone
 }
 
 // StdinOpen reports whether WriteStdin would be taken now.

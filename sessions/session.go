@@ -107,6 +107,7 @@ type Session struct {
 	dirty      bool      // a run has ended since
 	syncs      uint64    // number of the last sync
 	ownEnv     bool      // the last run had an environment of its own, not yet taken back
+	ended      bool      // its processes have been ended
 	needSync   bool      // an interrupt was sent: have the shell answer before the next run
 }
 
@@ -214,10 +215,13 @@ func (s *Session) newRunLocked(req RunRequest, sum [32]byte) *Run {
 func (s *Session) rememberLocked(r *Run) {
 	s.runs = append(s.runs, r)
 	s.byID[r.req.ID] = r
-	for len(s.runs) > s.m.cfg.RunHistory && s.runs[0].info.State == RunDone {
-		delete(s.byID, s.runs[0].req.ID)
-		s.runs[0] = nil
-		s.runs = s.runs[1:]
+	for len(s.runs) > s.m.cfg.RunHistory {
+		i := slices.IndexFunc(s.runs, func(r *Run) bool { return r.info.State == RunDone })
+		if i < 0 {
+			return
+		}
+		delete(s.byID, s.runs[i].req.ID)
+		s.runs = slices.Delete(s.runs, i, i+1)
 	}
 }
 
@@ -314,17 +318,31 @@ func (s *Session) Signal(runID, name string) error {
 // with [ErrRunNotFound], or [ErrRunNotRunning] when the run has ended.
 func (s *Session) Cancel(runID string) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	r := s.byID[runID]
-	if r == nil {
+	ended := r != nil && r.info.State == RunDone
+	s.mu.Unlock()
+	switch {
+	case r == nil:
 		return failf(ErrRunNotFound, "this session knows no run %q", cut(runID))
-	}
-	if r.info.State == RunDone {
+	case ended:
 		return failf(ErrRunNotRunning, "run %q has ended already", runID)
 	}
-	s.active = time.Now()
-	s.cancelLocked(r)
+	s.cancel(r, func() bool { return true })
 	return nil
+}
+
+// cancel cancels a run if it has not ended and, asked under the lock, it still should be.
+func (s *Session) cancel(r *Run, stillLocked func() bool) {
+	s.mu.Lock()
+	if stillLocked() {
+		s.active = time.Now()
+		s.cancelLocked(r)
+	}
+	over := r.info.State == RunDone && r.info.StartedAt.IsZero()
+	s.mu.Unlock()
+	if over {
+		s.logEnd(r)
+	}
 }
 
 func (s *Session) cancelLocked(r *Run) {
@@ -441,6 +459,10 @@ func (s *Session) endLocked() {
 func (s *Session) close(reason CloseReason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closeLocked(reason)
+}
+
+func (s *Session) closeLocked(reason CloseReason) {
 	s.endLocked()
 	if s.reason == "" {
 		s.reason = reason
@@ -448,14 +470,16 @@ func (s *Session) close(reason CloseReason) {
 	}
 }
 
-// idleSince is when the session was last of use to anybody, or zero while it is.
-func (s *Session) idleSince() time.Time {
+// closeIfIdle closes a session that has been of no use to anybody for so long, and reports
+// whether it did.
+func (s *Session) closeIfIdle(now time.Time, limit time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.clients > 0 || s.current != nil || len(s.queue) > 0 {
-		return time.Time{}
+	if s.clients > 0 || s.current != nil || len(s.queue) > 0 || now.Sub(s.active) <= limit {
+		return false
 	}
-	return s.active
+	s.closeLocked(CloseIdle)
+	return true
 }
 
 func (s *Session) shellPid() int {
@@ -495,6 +519,10 @@ func (s *Session) loop() {
 		case <-said:
 			s.sh.take() // reports that came twice
 		case <-gone:
+			if s.endingNow() { // it is we who ended it
+				s.shutDown()
+				return
+			}
 			s.replaceShell(s.autopsy(0))
 		case <-idle.C:
 			s.saveState()
@@ -569,6 +597,10 @@ const (
 )
 
 func (s *Session) endProcesses() {
+	if s.ended {
+		return
+	}
+	s.ended = true
 	if s.sh != nil {
 		s.sh.kill()
 		<-s.sh.exited
@@ -593,8 +625,11 @@ func (s *Session) outPipes(number uint64) error {
 	clear(s.late[len(alive):])
 	s.late = alive
 	for i, kind := range []Kind{Stdout, Stderr} {
-		if s.out[i] != nil {
+		if s.out[i] != nil && isFIFO(s.outPath[i]) {
 			continue
+		}
+		if s.out[i] != nil {
+			s.out[i].close() // somebody deleted it
 		}
 		s.fifos++
 		path := filepath.Join(s.dir, strconv.Itoa(s.fifos))
@@ -631,6 +666,7 @@ func (s *Session) dropOut() {
 			p.drain()
 			p.close()
 			s.out[i] = nil
+			os.Remove(s.outPath[i])
 		}
 	}
 }

@@ -135,9 +135,12 @@ func newPipePair() (r, w int, err error) {
 	return fds[0], fds[1], nil
 }
 
-// openFIFO makes the FIFO where it is missing and starts reading it.
+// openFIFO makes a FIFO, in place of whatever is there, and starts reading it.
 func openFIFO(path string, buffers *sync.Pool, room func() <-chan struct{}, sink func([]byte) bool) (*pipe, error) {
-	if err := unix.Mkfifo(path, 0o600); err != nil && err != unix.EEXIST {
+	if err := os.RemoveAll(path); err != nil {
+		return nil, fmt.Errorf("clear the way: %w", err)
+	}
+	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return nil, fmt.Errorf("make fifo: %w", err)
 	}
 	fd, err := openRetry(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC)
@@ -284,7 +287,17 @@ func (sh *shell) unread() (n int) {
 
 func (sh *shell) killGroup() { _ = unix.Kill(-sh.pid, unix.SIGKILL) }
 
-func (sh *shell) kill() { _ = unix.Kill(sh.pid, unix.SIGKILL) }
+func (sh *shell) kill() {
+	if !sh.dead() {
+		_ = unix.Kill(sh.pid, unix.SIGKILL)
+	}
+}
+
+// isFIFO reports whether the path is still one.
+func isFIFO(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && fi.Mode()&os.ModeNamedPipe != 0
+}
 
 // close gives back what belongs to the shell but for the process, which must be waited for
 // by way of exited where there is one.

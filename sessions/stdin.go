@@ -97,9 +97,9 @@ func (in *stdin) end() {
 	}
 }
 
-// next waits for bytes to hand on; ok is false at EOF or once the run has ended. The bytes
-// stay in the queue until took.
-func (in *stdin) next() (p []byte, ok bool) {
+// next waits for bytes to hand on; ok is false at EOF, once the run has ended, or when quit
+// is closed. The bytes stay in the queue until took.
+func (in *stdin) next(quit <-chan struct{}) (p []byte, ok bool) {
 	for {
 		in.mu.Lock()
 		if in.ended || len(in.queue) == 0 && in.eof {
@@ -113,7 +113,11 @@ func (in *stdin) next() (p []byte, ok bool) {
 		}
 		changed := in.changed
 		in.mu.Unlock()
-		<-changed
+		select {
+		case <-changed:
+		case <-quit:
+			return nil, false
+		}
 	}
 }
 
@@ -135,6 +139,7 @@ func (in *stdin) took(n int) {
 type stdinPump struct {
 	path string
 	in   *stdin
+	quit chan struct{}
 	done chan struct{}
 
 	mu     sync.Mutex
@@ -143,7 +148,7 @@ type stdinPump struct {
 }
 
 func startStdinPump(path string, in *stdin) *stdinPump {
-	p := &stdinPump{path: path, in: in, done: make(chan struct{})}
+	p := &stdinPump{path: path, in: in, quit: make(chan struct{}), done: make(chan struct{})}
 	go p.loop()
 	return p
 }
@@ -167,21 +172,26 @@ func (p *stdinPump) loop() {
 		return
 	}
 	for {
-		b, ok := p.in.next()
+		b, ok := p.in.next(p.quit)
 		if !ok {
 			return
 		}
 		n, err := f.Write(b)
 		p.in.took(n)
+		if errors.Is(err, syscall.EPIPE) {
+			p.in.end() // nobody reads it any more
+		}
 		if err != nil {
 			return
 		}
 	}
 }
 
-// stop ends the pump, wherever it is, and waits for it.
+// stop ends the pump, wherever it is, waits for it and removes the FIFO. What was not taken
+// stays in the stdin.
 func (p *stdinPump) stop() {
-	p.in.end()
+	defer os.Remove(p.path)
+	close(p.quit)
 	p.mu.Lock()
 	p.closed = true
 	opened := p.f != nil
