@@ -509,7 +509,11 @@ func (x *execution) step(now time.Time) {
 		procs.signalAll(unix.SIGCONT, 0)
 		x.interrupt, x.bursts = true, burst
 	case rungKill:
+		// The shell stands still meanwhile: what it would start next is not to be killed but
+		// interrupted, or else it goes on to what comes after that.
+		_ = unix.Kill(x.sh.pid, unix.SIGSTOP)
 		procs.signalAll(unix.SIGKILL, x.sh.pid)
+		_ = unix.Kill(x.sh.pid, unix.SIGCONT)
 		x.interrupt, x.bursts = true, burst
 	case rungShell:
 		procs.endAll(x.sh.pid, 0, leftoverGrace)
