@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -13,7 +14,7 @@ import (
 // A gate decides which requests come in at all. It is one middleware for every route,
 // known or not, so that no route can be forgotten.
 type gate struct {
-	token   *[sha256.Size]byte // nil: none is asked for
+	tokens  []hashedToken // none: no token is asked for
 	hosts   []string
 	origins []string
 	a       *api
@@ -21,11 +22,31 @@ type gate struct {
 
 func newGate(cfg Config, a *api) *gate {
 	g := &gate{hosts: cfg.AllowHosts, origins: cfg.AllowOrigins, a: a}
-	if cfg.Token != "" {
-		sum := sha256.Sum256([]byte(cfg.Token))
-		g.token = &sum
+	for _, t := range cfg.Tokens {
+		g.tokens = append(g.tokens, hashedToken{sha256.Sum256([]byte(t.Secret)), t.View})
 	}
 	return g
+}
+
+// A Token is what lets a client in.
+type Token struct {
+	Secret string
+	View   bool // it may list, read and attach as a viewer, and nothing else
+}
+
+type hashedToken struct {
+	sum  [sha256.Size]byte
+	view bool
+}
+
+// viewKey marks the context of a request that came with a token for viewing.
+type viewKey struct{}
+
+// ViewOnly reports whether a request that the door let through may only look. It is for
+// handlers that the door mounts.
+func ViewOnly(r *http.Request) bool {
+	view, _ := r.Context().Value(viewKey{}).(bool)
+	return view
 }
 
 // admit lets a request through or answers 401 or 403. The order matters: a page of another
@@ -44,13 +65,26 @@ func (g *gate) admit(next http.Handler) http.Handler {
 				return
 			}
 		}
-		if err := g.checkToken(r); err != nil {
+		view, err := g.checkToken(r)
+		if err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			g.a.fail(w, r, err)
 			return
 		}
+		if view {
+			if acts(r) {
+				g.a.fail(w, r, refuse(http.StatusForbidden, codeForbidden, "this token is for viewing: it may list, read and attach with role=view"))
+				return
+			}
+			r = r.WithContext(context.WithValue(r.Context(), viewKey{}, true))
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// acts reports whether a request does something: /ws creates a session.
+func acts(r *http.Request) bool {
+	return r.Method != http.MethodGet && r.Method != http.MethodHead || r.URL.Path == "/ws"
 }
 
 // checkSource looks at where a request comes from and whom it takes us for.
@@ -62,7 +96,7 @@ func (g *gate) checkSource(r *http.Request) error {
 	}
 	// With a token, a page that got here under another name cannot do anything. Probes
 	// carry nothing worth hiding, and come under whatever address the machine has.
-	if g.token == nil && !isProbe(r.URL.Path) && !g.allowsHost(r.Host) {
+	if len(g.tokens) == 0 && !isProbe(r.URL.Path) && !g.allowsHost(r.Host) {
 		return refuse(http.StatusForbidden, codeForbidden, "the host %.200q is not one of this server's; --allow-host would make it one, and with a token any would do", r.Host)
 	}
 	return nil
@@ -77,23 +111,32 @@ func isOpen(path string) bool {
 	return path == "/" || isProbe(path) || path == "/favicon.ico" || strings.HasPrefix(path, assets)
 }
 
-func (g *gate) checkToken(r *http.Request) error {
-	if g.token == nil || isOpen(r.URL.Path) {
-		return nil
+// checkToken tells whether a request may only look, or fails. A request that shows several
+// tokens has the most that any of them allows.
+func (g *gate) checkToken(r *http.Request) (view bool, err error) {
+	if len(g.tokens) == 0 || isOpen(r.URL.Path) {
+		return false, nil
 	}
-	shown := false
-	for _, token := range tokens(r) {
-		shown = true
+	shown := tokens(r)
+	known, control := 0, 0
+	for _, token := range shown {
 		// Both sides are hashed, so that the time taken tells not even the length.
 		sum := sha256.Sum256([]byte(token))
-		if subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1 {
-			return nil
+		for _, t := range g.tokens {
+			same := subtle.ConstantTimeCompare(sum[:], t.sum[:])
+			known |= same
+			if !t.view {
+				control |= same
+			}
 		}
 	}
-	if shown {
-		return refuse(http.StatusUnauthorized, codeUnauthorized, "the token is wrong")
+	switch {
+	case known == 1:
+		return control == 0, nil
+	case len(shown) > 0:
+		return false, refuse(http.StatusUnauthorized, codeUnauthorized, "the token is wrong")
 	}
-	return refuse(http.StatusUnauthorized, codeUnauthorized, "a token is needed: send Authorization: Bearer TOKEN or X-EXECD-ACCESS-TOKEN: TOKEN")
+	return false, refuse(http.StatusUnauthorized, codeUnauthorized, "a token is needed: send Authorization: Bearer TOKEN or X-EXECD-ACCESS-TOKEN: TOKEN")
 }
 
 // tokens lists what a request shows as its token. A browser cannot set headers on a

@@ -30,7 +30,7 @@ type Config struct {
 	Sessions *sessions.Manager
 	Messages func() EntryEncoder // makes one for each stream of a journal
 
-	Token        string   // empty: no token is asked for, and Host is checked instead
+	Tokens       []Token  // none: no token is asked for, and Host is checked instead
 	AllowHosts   []string // names beside the loopback ones, with a port or for any port
 	AllowOrigins []string // foreign origins that may call, as "https://host[:port]"
 

@@ -125,7 +125,7 @@ func TestMethods(t *testing.T) {
 func TestToken(t *testing.T) {
 	t.Parallel()
 	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) })
-	d := open(t, sessions.Config{}, httpapi.Config{Token: "s3cret/+", Root: page, WebSocket: page})
+	d := open(t, sessions.Config{}, httpapi.Config{Tokens: []httpapi.Token{{Secret: "s3cret/+"}}, Root: page, WebSocket: page})
 	encode := base64.RawURLEncoding.EncodeToString
 	for _, c := range []struct {
 		path    string
@@ -218,7 +218,7 @@ func TestForeignPages(t *testing.T) {
 
 func TestPreflight(t *testing.T) {
 	t.Parallel()
-	d := open(t, sessions.Config{}, httpapi.Config{Token: "T", AllowOrigins: []string{"https://app.example"}})
+	d := open(t, sessions.Config{}, httpapi.Config{Tokens: []httpapi.Token{{Secret: "T"}}, AllowOrigins: []string{"https://app.example"}})
 	ask := []string{"Access-Control-Request-Method", "POST", "Origin"}
 	a := d.do("OPTIONS", "/session", "", append(ask, "https://app.example")...)
 	if a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != "https://app.example" || !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), "Authorization") {
@@ -275,5 +275,70 @@ func TestReadiness(t *testing.T) {
 		if a := d.do("GET", p, ""); a.status != 200 {
 			t.Errorf("%s: %d", p, a.status)
 		}
+	}
+}
+
+func TestViewToken(t *testing.T) {
+	t.Parallel()
+	socket := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if httpapi.ViewOnly(r) {
+			w.WriteHeader(203)
+		}
+	})
+	d := open(t, sessions.Config{}, httpapi.Config{
+		Tokens:    []httpapi.Token{{Secret: "boss"}, {Secret: "guest", View: true}},
+		WebSocket: socket,
+	})
+	made := d.do("POST", "/session", "", "Authorization", "Bearer boss")
+	if made.status != 200 {
+		t.Fatalf("%d %s", made.status, made.body)
+	}
+	var in struct {
+		ID string `json:"session_id"`
+	}
+	if err := json.Unmarshal(made.body, &in); err != nil {
+		t.Fatal(err)
+	}
+	path := "/session/" + in.ID
+	for _, c := range []struct {
+		method, path, token string
+		status              int
+	}{
+		{"GET", "/session", "guest", 200},
+		{"GET", path, "guest", 200},
+		{"HEAD", path, "guest", 200},
+		{"GET", path + "/run", "guest", 200},
+		{"GET", path + "/ws", "guest", 203},
+		{"GET", path + "/ws", "boss", 200},
+		{"GET", "/ws", "guest", 403},
+		{"POST", "/session", "guest", 403},
+		{"POST", path + "/run", "guest", 403},
+		{"POST", path + "/interrupt", "guest", 403},
+		{"POST", path + "/signal", "guest", 403},
+		{"POST", path + "/run/x/stdin", "guest", 403},
+		{"PATCH", path, "guest", 403},
+		{"DELETE", "/command?id=" + in.ID, "guest", 403},
+		{"DELETE", path, "guest", 403},
+		{"DELETE", path, "wrong", 401},
+		{"DELETE", path, "boss", 200},
+	} {
+		a := d.do(c.method, c.path, "", "Authorization", "Bearer "+c.token)
+		if a.status != c.status {
+			t.Errorf("%s %s as %s: %d %s, want %d", c.method, c.path, c.token, a.status, a.body, c.status)
+		}
+		if a.status == 403 {
+			if code, _ := errorOf(t, a); code != "FORBIDDEN" {
+				t.Errorf("%s %s as %s: %s", c.method, c.path, c.token, a.body)
+			}
+		}
+	}
+	for token, role := range map[string]string{"boss": "control", "guest": "view"} {
+		if a := d.do("GET", "/session", "", "Authorization", "Bearer "+token); !strings.Contains(string(a.body), `"role":"`+role+`"`) {
+			t.Errorf("%s: %s, want role %s", token, a.body, role)
+		}
+	}
+	// Whoever shows both may do what either may.
+	if a := d.do("POST", "/session", "", "Authorization", "Bearer guest", "X-EXECD-ACCESS-TOKEN", "boss"); a.status != 200 {
+		t.Errorf("with both: %d %s", a.status, a.body)
 	}
 }

@@ -86,12 +86,17 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	return a.writeJSON(w, http.StatusOK, map[string]string{"session_id": s.ID()})
 }
 
-func (a *api) listSessions(w http.ResponseWriter, _ *http.Request) error {
+// listSessions also tells what the asker may do.
+func (a *api) listSessions(w http.ResponseWriter, r *http.Request) error {
 	views := []sessionView{}
 	for _, s := range a.sessions.List() {
 		views = append(views, viewSession(s))
 	}
-	return a.writeJSON(w, http.StatusOK, map[string]any{"sessions": views})
+	role := "control"
+	if ViewOnly(r) {
+		role = "view"
+	}
+	return a.writeJSON(w, http.StatusOK, map[string]any{"sessions": views, "role": role})
 }
 
 func (a *api) getSession(w http.ResponseWriter, r *http.Request) error {

@@ -5,6 +5,8 @@
 package web
 
 import (
+	"bytes"
+	"crypto/rand"
 	"embed"
 	"io/fs"
 	"net/http"
@@ -21,9 +23,13 @@ const (
 	// placeholderPolicy suits a page of text: it may load and run nothing.
 	placeholderPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-	// pagePolicy lets the page load what is served with it and talk to its own server.
-	pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +
-		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	// pagePolicy lets the page load what is served with it and talk to its own server. The
+	// terminal and the editor make style elements at run time, which the nonce is for.
+	pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-" + nonceMark + "'; " +
+		"img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+	// nonceMark stands in the built page where the nonce of each answer is to be.
+	nonceMark = "@NONCE@"
 )
 
 // Handler serves the page at /, and what belongs to it below /assets/; or the placeholder
@@ -31,27 +37,43 @@ const (
 func Handler() http.Handler { return handler(files) }
 
 func handler(root fs.FS) http.Handler {
-	page, err := fs.Sub(root, "dist")
-	if err == nil {
-		_, err = fs.Stat(page, "index.html")
-	}
+	dist, err := fs.Sub(root, "dist")
 	if err != nil {
 		return placeholder(root)
 	}
-	server := http.FileServerFS(page)
+	page, err := fs.ReadFile(dist, "index.html")
+	if err != nil {
+		return placeholder(root)
+	}
+	files := http.FileServerFS(dist)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !readOnly(w, r) {
 			return
 		}
-		secure(w.Header(), pagePolicy)
+		if r.URL.Path == "/" {
+			servePage(w, r, page)
+			return
+		}
+		secure(w.Header(), placeholderPolicy)
 		// The names of assets contain a hash of their content; nothing else's name does.
 		if strings.HasPrefix(r.URL.Path, "/assets/") {
 			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-		} else {
-			w.Header().Set("Cache-Control", "no-cache")
 		}
-		server.ServeHTTP(w, r)
+		files.ServeHTTP(w, r)
 	})
+}
+
+// servePage answers the page with a nonce that nobody can have known, so it is not to be
+// kept.
+func servePage(w http.ResponseWriter, r *http.Request, page []byte) {
+	nonce := rand.Text()
+	secure(w.Header(), strings.ReplaceAll(pagePolicy, nonceMark, nonce))
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if r.Method == http.MethodHead {
+		return
+	}
+	_, _ = w.Write(bytes.ReplaceAll(page, []byte(nonceMark), []byte(nonce)))
 }
 
 func placeholder(root fs.FS) http.Handler {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,7 +19,7 @@ func get(t *testing.T, h http.Handler, method, path string) *http.Response {
 func tree(built bool) fstest.MapFS {
 	m := fstest.MapFS{"dist-absent.html": {Data: []byte("placeholder")}}
 	if built {
-		m["dist/index.html"] = &fstest.MapFile{Data: []byte("the page")}
+		m["dist/index.html"] = &fstest.MapFile{Data: []byte("<style nonce=" + nonceMark + ">the page")}
 		m["dist/assets/app-1a2b.js"] = &fstest.MapFile{Data: []byte("code")}
 	}
 	return m
@@ -49,7 +50,7 @@ func TestPage(t *testing.T) {
 		path, cache string
 		status      int
 	}{
-		{"/", "no-cache", 200},
+		{"/", "no-store", 200},
 		{"/assets/app-1a2b.js", "public, max-age=31536000, immutable", 200},
 		{"/dist-absent.html", "", 404},
 	} {
@@ -60,9 +61,33 @@ func TestPage(t *testing.T) {
 		if got := res.Header.Get("Cache-Control"); c.status == 200 && got != c.cache {
 			t.Errorf("%s: Cache-Control %q, want %q", c.path, got, c.cache)
 		}
-		if csp := res.Header.Get("Content-Security-Policy"); csp != pagePolicy {
+		csp := res.Header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(csp, "default-src 'none'; ") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: policy %q", c.path, csp)
 		}
+	}
+}
+
+// TestNonce: a style element is allowed by a nonce that is in the page and in its policy,
+// and is another one each time.
+func TestNonce(t *testing.T) {
+	t.Parallel()
+	h, seen := handler(tree(true)), map[string]bool{}
+	for range 10 {
+		res := get(t, h, "GET", "/")
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(res.Header.Get("Content-Security-Policy"), "'nonce-")
+		nonce, _, _ := strings.Cut(rest, "'")
+		if len(nonce) < 22 || !strings.Contains(string(body), nonce) || strings.Contains(string(body), nonceMark) || seen[nonce] {
+			t.Errorf("nonce %q in %q", nonce, body)
+		}
+		seen[nonce] = true
+	}
+	if res := get(t, h, "HEAD", "/"); res.StatusCode != http.StatusOK {
+		t.Errorf("HEAD /: %s", res.Status)
 	}
 }
 

@@ -34,6 +34,10 @@ type Config struct {
 	Logger   *slog.Logger // nil: discards
 	Server   string       // what "attached" says of this program, like "tandem/1.2.3"
 
+	// ViewOnly reports whether whoever sent a request may only look, whatever role it asks
+	// for. nil: nobody is restricted so.
+	ViewOnly func(*http.Request) bool
+
 	// StallTimeout is the engine's: how long a reader may be behind without taking
 	// anything. It sets how long a write may block. Default 10 s.
 	StallTimeout time.Duration
@@ -76,6 +80,9 @@ func New(cfg Config) *Handler {
 	setDefault(&cfg.EphemeralGrace, 30*time.Second)
 	if cfg.Server == "" {
 		cfg.Server = "tandem"
+	}
+	if cfg.ViewOnly == nil {
+		cfg.ViewOnly = func(*http.Request) bool { return false }
 	}
 	return &Handler{
 		cfg:       cfg,
@@ -202,6 +209,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, open func(query)
 		h.refuse(w, err)
 		return false
 	}
+	q.view = q.view || h.cfg.ViewOnly(r)
 	s, err := open(q)
 	if err != nil {
 		h.refuse(w, err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"tandem/httpapi"
 	"tandem/sessions"
 )
 
@@ -16,7 +17,7 @@ import (
 // one of them.
 type config struct {
 	listen       string
-	token        string
+	tokens       []httpapi.Token // none: only loopback is served
 	tokenFile    string
 	allowHosts   []string
 	allowOrigins []string
@@ -52,7 +53,7 @@ func options() []option {
 	return []option{
 		{"listen", "ADDR", "127.0.0.1:4477", "host:port to serve on; port 0 picks a free one", setListen},
 		{"token", "TOKEN", "", "what clients must present; --token-file keeps it out of 'ps'", setToken},
-		{"token-file", "FILE", "", "file that holds the token", setTokenFile},
+		{"token-file", "FILE", "", "file of tokens, one a line, each after \"view \" or \"control \"; control where it stands alone", setTokenFile},
 		{"allow-host", "HOST,…", "", "further Host names to answer to without a token", setAllowHosts},
 		{"allow-origin", "ORIGIN,…", "", "further Origins whose pages may connect", setAllowOrigins},
 		{"retention", "SIZE", sizeOf(sessions.DefaultRetention), "output kept per session", setRetention},
@@ -146,13 +147,13 @@ func (c *config) validate() error {
 		return usagef("%s and %s are both set: use one of them", c.source("token"), c.source("token-file"))
 	}
 	if byFile {
-		token, err := readToken(c.tokenFile)
+		tokens, err := readTokens(c.tokenFile)
 		if err != nil {
 			return usagef("%s: %w", c.source("token-file"), err)
 		}
-		c.token = token
+		c.tokens = tokens
 	}
-	if c.token == "" && !loopbackAddress(c.listen) {
+	if len(c.tokens) == 0 && !loopbackAddress(c.listen) {
 		return usagef("%s %s: without a token only loopback addresses are served: use --token-file or --token, or listen on 127.0.0.1",
 			c.source("listen"), c.listen)
 	}

@@ -2,12 +2,15 @@ package main
 
 import (
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"tandem/httpapi"
 )
 
 func lookup(variables map[string]string) func(string) (string, bool) {
@@ -37,7 +40,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.listen != "127.0.0.1:4477" || c.token != "" || c.retention != 8<<20 || c.stallTimeout != 10*time.Second ||
+	if c.listen != "127.0.0.1:4477" || len(c.tokens) != 0 || c.retention != 8<<20 || c.stallTimeout != 10*time.Second ||
 		c.maxSessions != 4096 || c.maxQueue != 256 || c.idleTimeout != 0 || c.runTimeout != 0 || c.logFormat != "text" {
 		t.Errorf("defaults: %+v", c)
 	}
@@ -51,8 +54,8 @@ func TestEveryOptionFromFlagAndVariable(t *testing.T) {
 		holds              func(c *config) bool // the value, not the other
 	}{
 		{"listen", "127.0.0.1:1", "127.0.0.1:2", func(c *config) bool { return c.listen == "127.0.0.1:1" }},
-		{"token", "mine", "other", func(c *config) bool { return c.token == "mine" }},
-		{"token-file", file, "/dev/null", func(c *config) bool { return c.token == "from-file" }},
+		{"token", "mine", "other", func(c *config) bool { return secret(c) == "mine" }},
+		{"token-file", file, "/dev/null", func(c *config) bool { return secret(c) == "from-file" }},
 		{"allow-host", "a.example, B.example", "c", func(c *config) bool { return slices.Equal(c.allowHosts, []string{"a.example", "b.example"}) }},
 		{"allow-origin", "https://a.example,http://b:81", "http://c", func(c *config) bool {
 			return slices.Equal(c.allowOrigins, []string{"https://a.example", "http://b:81"})
@@ -85,7 +88,7 @@ func TestEveryOptionFromFlagAndVariable(t *testing.T) {
 func TestTokenByFlagSilencesBothVariables(t *testing.T) {
 	t.Parallel()
 	c, err := parse([]string{"--token-file", write(t, "right\r\n")}, map[string]string{"TANDEM_TOKEN": "wrong", "TANDEM_TOKEN_FILE": "/nowhere"})
-	if err != nil || c.token != "right" {
+	if err != nil || secret(c) != "right" {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
@@ -215,6 +218,44 @@ func TestReadmeKnowsEveryFlag(t *testing.T) {
 		row := "| `" + o.synopsis() + "` | `" + o.variable() + "` | " + def
 		if !strings.Contains(string(b), strings.TrimRight(row, " ")) {
 			t.Errorf("README.md has no row that starts with %q", row)
+		}
+	}
+}
+
+// secret is the only token there is.
+func secret(c *config) string {
+	if len(c.tokens) != 1 || c.tokens[0].View {
+		return ""
+	}
+	return c.tokens[0].Secret
+}
+
+func TestParseTokens(t *testing.T) {
+	t.Parallel()
+	got, err := parseTokens("# who may come in\r\n\nplain\r\ncontrol  boss\nview guest\nview\n")
+	want := []httpapi.Token{{Secret: "plain"}, {Secret: "boss"}, {Secret: "guest", View: true}, {Secret: "view"}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	for _, bad := range []string{"", "# nothing\n", "ok\nadmin s3cret\n", "view \n", "a\tb\n", "view a b\n"} {
+		if got, err := parseTokens(bad); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: %v, %v, want an error without the token", bad, got, err)
+		}
+	}
+}
+
+func TestPageLink(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		addr   net.Addr
+		tokens []httpapi.Token
+		want   string
+	}{
+		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}, nil, "http://127.0.0.1:80/"},
+		{&net.TCPAddr{IP: net.IPv6unspecified, Port: 1}, []httpapi.Token{{Secret: "a+b/c=#"}, {Secret: "d"}}, "http://localhost:1/#token=a%2Bb%2Fc%3D%23"},
+	} {
+		if got := pageLink(test.addr, test.tokens); got != test.want {
+			t.Errorf("%s, want %s", got, test.want)
 		}
 	}
 }

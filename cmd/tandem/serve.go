@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -64,7 +66,24 @@ func listenAndServe(ctx context.Context, c *config, bash string, p process) erro
 		return errors.Join(err, ln.Close())
 	}
 	_, _ = fmt.Fprintf(p.stdout, "tandem listening on http://%s\n", ln.Addr())
+	// A journal keeps what it is told: no token for it.
+	if _, kept := p.getenv("JOURNAL_STREAM"); !kept {
+		_, _ = fmt.Fprintf(p.stdout, "open %s\n", pageLink(ln.Addr(), c.tokens))
+	}
 	return s.serve(ctx, signals)
+}
+
+// pageLink is the address of the page for a browser on this machine. The token is in the
+// fragment, which a browser does not send.
+func pageLink(addr net.Addr, tokens []httpapi.Token) string {
+	u := url.URL{Scheme: "http", Host: addr.String(), Path: "/"}
+	if a, ok := addr.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+		u.Host = net.JoinHostPort("localhost", strconv.Itoa(a.Port))
+	}
+	if len(tokens) == 0 {
+		return u.String()
+	}
+	return u.String() + "#token=" + url.QueryEscape(tokens[0].Secret)
 }
 
 // listen opens the listener. That it cannot is a matter of configuration: another address
@@ -78,7 +97,7 @@ func listen(c *config, p process) (net.Listener, error) {
 		return nil, usagef("%s %s: cannot listen there: %w", c.source("listen"), c.listen, err)
 	}
 	// "localhost" is whatever the machine says it is.
-	if a, ok := ln.Addr().(*net.TCPAddr); ok && c.token == "" && !a.IP.IsLoopback() {
+	if a, ok := ln.Addr().(*net.TCPAddr); ok && len(c.tokens) == 0 && !a.IP.IsLoopback() {
 		_ = ln.Close()
 		return nil, usagef("%s %s: it leads to %v, and without a token only loopback addresses are served: use 127.0.0.1",
 			c.source("listen"), c.listen, a.IP)
@@ -134,13 +153,14 @@ func build(c *config, bash string, ln net.Listener, log *slog.Logger) (*server, 
 		Sessions:     manager,
 		Logger:       log,
 		Server:       self,
+		ViewOnly:     httpapi.ViewOnly,
 		StallTimeout: c.stallTimeout,
 	})
 	ready := new(atomic.Bool)
 	handler := httpapi.New(httpapi.Config{
 		Sessions:     manager,
 		Messages:     func() httpapi.EntryEncoder { return &ws.Encoder{Server: self} },
-		Token:        c.token,
+		Tokens:       c.tokens,
 		AllowHosts:   c.allowHosts,
 		AllowOrigins: c.allowOrigins,
 		StallTimeout: c.stallTimeout,

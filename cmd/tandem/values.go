@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"tandem/httpapi"
 	"tandem/sessions"
 )
 
@@ -43,7 +44,7 @@ func setListen(c *config, v string) error {
 }
 
 func setToken(c *config, v string) error {
-	c.token = v
+	c.tokens = []httpapi.Token{{Secret: v}}
 	return checkToken(v)
 }
 
@@ -68,28 +69,55 @@ func setTokenFile(c *config, v string) error {
 	return nil
 }
 
-// maxTokenFile is more than any header may carry: what is longer is not a token file.
-const maxTokenFile = 8 << 10
+// maxTokenFile is room for hundreds of tokens: what is longer is not a token file.
+const maxTokenFile = 64 << 10
 
-// readToken reads a token file, less the newline an editor ends it with.
-func readToken(name string) (string, error) {
+// readTokens reads a token file. No error quotes what is in it.
+func readTokens(name string) ([]httpapi.Token, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", fmt.Errorf("cannot read the token: %w", err)
+		return nil, fmt.Errorf("cannot read the token: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
 	if err != nil {
-		return "", fmt.Errorf("cannot read the token: %w", err)
+		return nil, fmt.Errorf("cannot read the token: %w", err)
 	}
 	if len(b) > maxTokenFile {
-		return "", fmt.Errorf("%s is longer than %d bytes: it should hold the token and nothing else", name, maxTokenFile)
+		return nil, fmt.Errorf("%s is longer than %d bytes: it should hold tokens and nothing else", name, maxTokenFile)
 	}
-	token := strings.TrimRight(string(b), "\r\n")
-	if err := checkToken(token); err != nil {
-		return "", fmt.Errorf("%s: %w", name, err)
+	tokens, err := parseTokens(string(b))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return token, nil
+	return tokens, nil
+}
+
+// parseTokens reads the lines of a token file: a token, or "control" or "view", a space and
+// a token. Empty lines and those that start with # are left out.
+func parseTokens(text string) ([]httpapi.Token, error) {
+	var tokens []httpapi.Token
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimRight(line, "\r")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		t := httpapi.Token{Secret: line}
+		if role, secret, ok := strings.Cut(line, " "); ok {
+			if role != "control" && role != "view" {
+				return nil, fmt.Errorf("line %d: before a token and a space there is \"control\" or \"view\", and a token has no spaces", i+1)
+			}
+			t = httpapi.Token{Secret: strings.TrimLeft(secret, " "), View: role == "view"}
+		}
+		if err := checkToken(t.Secret); err != nil {
+			return nil, fmt.Errorf("line %d: %w", i+1, err)
+		}
+		tokens = append(tokens, t)
+	}
+	if len(tokens) == 0 {
+		return nil, checkToken("")
+	}
+	return tokens, nil
 }
 
 func setAllowHosts(c *config, v string) error {
