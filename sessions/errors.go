@@ -14,6 +14,7 @@ var (
 	ErrRunNotFound     = errors.New("run not found")
 	ErrRunNotRunning   = errors.New("run not running")
 	ErrRunExists       = errors.New("run exists")
+	ErrBusy            = errors.New("session busy")
 	ErrQueueFull       = errors.New("queue full")
 	ErrNoStdin         = errors.New("no open stdin")
 	ErrTooMany         = errors.New("too many")

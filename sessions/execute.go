@@ -236,7 +236,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		}
 		s.ownEnv = true
 	}
-	if err := newLabel(s.m.serverID, s.seq, x.n).attach(sh.pid); err != nil {
+	if err := s.runLabel(x.n).attach(sh.pid); err != nil {
 		s.log.Debug("label run", "error", err)
 	}
 	sh.forget()

@@ -245,14 +245,18 @@ func (j *journal) releaseLocked() {
 }
 
 // fullLocked reports whether commands are to be held back: what the slowest lossless reader
-// has not read yet takes half of the retention. The other half takes what is drained
-// without waiting.
+// has not read yet takes half of the retention, or one is further behind than it wants to
+// be. The other half takes what is drained without waiting.
 func (j *journal) fullLocked() bool {
 	slowest := j.end
 	for r := range j.readers {
-		if r.lossless && r.err == nil && r.pos < slowest {
-			slowest = r.pos
+		if !r.lossless || r.err != nil {
+			continue
 		}
+		if r.lag > 0 && j.end-r.pos >= r.lag {
+			return true
+		}
+		slowest = min(slowest, r.pos)
 	}
 	kept := j.entries[j.head:]
 	i := indexOf(kept, slowest)
@@ -285,14 +289,17 @@ func (j *journal) bounds() (oldest, end uint64) {
 
 // attach adds a reader whose first position at picks, within the lock, so that whatever at
 // looks at belongs to the same moment.
-func (j *journal) attach(lossless bool, at func(oldest, end uint64) (uint64, error)) (*Reader, error) {
+//
+// lag is how far behind a lossless reader may be before commands are held back; 0 leaves
+// that to the retention.
+func (j *journal) attach(lossless bool, lag uint64, at func(oldest, end uint64) (uint64, error)) (*Reader, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	pos, err := at(j.oldest, j.end)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{j: j, lossless: lossless, pos: pos, start: pos, taken: pos, ready: make(chan struct{}, 1)}
+	r := &Reader{j: j, lossless: lossless, lag: lag, pos: pos, start: pos, taken: pos, ready: make(chan struct{}, 1)}
 	r.progressAt = time.Now()
 	r.progressPos = pos
 	j.readers[r] = struct{}{}
@@ -330,6 +337,7 @@ const stallBytes = 64 << 10
 type Reader struct {
 	j        *journal
 	lossless bool
+	lag      uint64 // 0: none; see attach
 	start    uint64
 	ready    chan struct{}
 	onClose  func()

@@ -57,6 +57,14 @@
 // proctree_linux.go. It names server, session and run, so that exactly a run's processes
 // can be signalled and a session's ended, whatever they did to get away.
 //
+// # Completion
+//
+// What Tab would offer is asked of a helper: a bash with line editing, started for the one
+// question beside the shell, in the state of the last checkpoint, and killed with all that
+// it started once it has answered. The session's goroutine only saves the state for it, so
+// that neither the shell nor a run notices. readline is worked by keys (complete.bash), and
+// the candidates are read off the line that it has edited (word.go).
+//
 // # The end of a session
 //
 // In this order: no more runs are taken; the shell is killed, so that nothing new is
@@ -304,7 +312,7 @@ func (m *Manager) register(name, cwd string, env []string) (*Session, error) {
 		journal: newJournal(m.cfg.Retention),
 		wake:    make(chan struct{}, 1), ending: make(chan struct{}), closing: make(chan struct{}),
 		runless: make(chan struct{}), done: make(chan struct{}),
-		byID: map[string]*Run{}, dirty: true,
+		byID: map[string]*Run{}, dirty: true, completing: make(chan struct{}, 1),
 	}
 	s.journal.gapInfo = s.gapInfo
 	s.log = m.log.With("session", s.id)

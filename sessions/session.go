@@ -68,12 +68,14 @@ type Session struct {
 	env     []string
 	journal *journal
 	log     *slog.Logger
-	wake    chan struct{} // something was queued
+	wake    chan struct{} // something was queued or asked
 	ending  chan struct{} // closed: end the runs and the processes
 	closing chan struct{} // closed: end altogether; after ending
 	runless chan struct{} // closed: the runs have ended
 	done    chan struct{} // closed: nothing is left
 	wg      sync.WaitGroup
+
+	completing chan struct{} // held by the completion that is on
 
 	mu       sync.Mutex
 	name     string
@@ -88,7 +90,8 @@ type Session struct {
 	byID     map[string]*Run
 	isEnding bool
 	reason   CloseReason
-	pid      int // of the shell
+	pid      int            // of the shell
+	asking   chan idleState // a completion waits for the state
 
 	// The rest belongs to loop.
 	sh         *shell
@@ -367,6 +370,7 @@ type AttachOptions struct {
 	Tail   *uint64 // up to this many positions back
 	Oldest bool    // everything that is kept
 	Viewer bool    // never holds a command back; sees a Gap instead
+	Lag    uint64  // hold commands back when so many positions were not read; 0: when half of the retention is full
 	Client bool    // counts against MaxClients and in Info.Clients
 }
 
@@ -393,7 +397,7 @@ func (s *Session) Attach(o AttachOptions) (*Reader, Snapshot, error) {
 	}
 	snap := Snapshot{Cwd: s.cwd}
 	snap.State, snap.Run = s.stateLocked()
-	r, err := s.journal.attach(!o.Viewer, func(oldest, end uint64) (uint64, error) {
+	r, err := s.journal.attach(!o.Viewer, o.Lag, func(oldest, end uint64) (uint64, error) {
 		snap.Oldest, snap.Pos = oldest, end
 		switch {
 		case o.After != nil && *o.After > end:
@@ -494,7 +498,12 @@ func (s *Session) processes() procSet {
 }
 
 func (s *Session) ofRun(r *Run) procSet {
-	return procSet{newLabel(s.m.serverID, s.seq, r.Number()), wholeRun}
+	return procSet{s.runLabel(r.Number()), wholeRun}
+}
+
+// runLabel is the label of the run of that number, which is never that of completions.
+func (s *Session) runLabel(number uint64) label {
+	return newLabel(s.m.serverID, s.seq, number%completionRun)
 }
 
 // loop is the session's goroutine: it owns the shell from the first to the last and runs
@@ -509,6 +518,7 @@ func (s *Session) loop() {
 			idle.Reset(checkpointDelay)
 			continue
 		}
+		s.answerState()
 		var said <-chan struct{}
 		var gone <-chan struct{}
 		if s.sh != nil {
@@ -548,6 +558,7 @@ func (s *Session) nextRun() *Run {
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
 	s.current = r
+	s.refuseStateLocked()
 	return r
 }
 

@@ -320,3 +320,41 @@ func TestPrivateDirectoryDeleted(t *testing.T) {
 		}
 	}
 }
+
+// A reader that says how far it wants to be behind holds a command back by then, and not
+// only when half of the retention is full.
+func TestLagHoldsACommandBack(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	const lag = 64 << 10
+	r, snap, err := s.Attach(sessions.AttachOptions{Lag: lag})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "head -c 3000000 /dev/zero; echo; echo end"})
+	var end uint64
+	sessionstest.Await(t, "the command to be held back", func() bool {
+		before := end
+		_, end = tail(t, s)
+		return end > snap.Pos+lag && end == before
+	})
+	// A pipe is read by 64 KiB, and each read is only then known to be too much.
+	if ahead := end - snap.Pos; ahead > lag+256<<10 {
+		t.Errorf("the command is %d bytes ahead, with a lag of %d", ahead, lag)
+	}
+	r.Close()
+	if res := sessionstest.Wait(t, run); res.Code() != 0 {
+		t.Errorf("exit code %d", res.Code())
+	}
+}
+
+// tail is where the journal begins and ends.
+func tail(t *testing.T, s *sessions.Session) (oldest, end uint64) {
+	t.Helper()
+	r, snap, err := s.Attach(sessions.AttachOptions{Viewer: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	return snap.Oldest, snap.Pos
+}

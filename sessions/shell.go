@@ -23,16 +23,25 @@ const ownOutput = 1 << 20
 
 // driverFiles cuts shell.bash into the files of a session's private directory.
 func driverFiles(dir string) map[string]string {
+	files := scriptFiles(shellBash)
+	for name, body := range files {
+		files[name] = strings.ReplaceAll(body, "@DIR@", quote(dir))
+	}
+	return files
+}
+
+// scriptFiles cuts a script at its "#:" lines and leaves the comments out.
+func scriptFiles(script string) map[string]string {
 	files := map[string]string{}
-	for _, part := range strings.Split(shellBash, "\n#: ")[1:] {
+	for _, part := range strings.Split(script, "\n#: ")[1:] {
 		name, body, _ := strings.Cut(part, "\n")
-		var script strings.Builder
+		var file strings.Builder
 		for line := range strings.Lines(body) {
 			if !strings.HasPrefix(line, "#") && line != "\n" {
-				script.WriteString(strings.ReplaceAll(line, "@DIR@", quote(dir)))
+				file.WriteString(line)
 			}
 		}
-		files[name] = script.String()
+		files[name] = file.String()
 	}
 	return files
 }

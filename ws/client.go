@@ -167,6 +167,8 @@ type outgoing struct {
 	Force     bool              `json:"force,omitempty"`
 	Signal    string            `json:"signal,omitempty"`
 	Pos       *uint64           `json:"pos,omitempty"`
+	Line      *string           `json:"line,omitempty"`
+	Point     *int              `json:"point,omitempty"`
 }
 
 // Run asks for a run. What becomes of it is in the messages that follow.
@@ -214,6 +216,16 @@ func (c *Client) Signal(ctx context.Context, ref, runID, signal string) error {
 // Cancel takes a run out of the queue or ends it.
 func (c *Client) Cancel(ctx context.Context, ref, runID string) error {
 	return c.send(ctx, outgoing{Type: typeCancel, Ref: ref, RunID: runID})
+}
+
+// Complete asks what Tab would do to line with the cursor at point, in characters; -1 is the
+// end of the line. A message of type completions answers it.
+func (c *Client) Complete(ctx context.Context, ref, line string, point int) error {
+	m := outgoing{Type: typeComplete, Ref: ref, Line: &line}
+	if point >= 0 {
+		m.Point = &point
+	}
+	return c.send(ctx, m)
 }
 
 // Ping asks for a pong message.
@@ -275,6 +287,13 @@ type Message struct {
 	From     uint64    `json:"from"` // gap
 	To       uint64    `json:"to"`
 	Finished []Message `json:"-"` // gap: the ends of runs inside it
+
+	Line  string   `json:"line"` // completions: after one Tab
+	Point int      `json:"point"`
+	Start int      `json:"start"` // what of the line asked about an item replaces
+	Stop  int      `json:"end"`
+	Items []string `json:"items"`
+	More  bool     `json:"truncated"` // there are more items
 
 	Message string `json:"message"` // error; run.finished with reason refused
 }

@@ -45,6 +45,10 @@ type conn struct {
 	heard  atomic.Int64  // when the peer was last known to be there, Unix nanoseconds
 	busy   atomic.Bool   // the reader is acting on a message and hears nothing
 
+	// completions are the goroutines that wait for the engine's, each with one of completing.
+	completions sync.WaitGroup
+	completing  chan struct{}
+
 	refMu sync.Mutex
 	refs  map[string]*string // refs of unfinished runs this connection asked for, by run id
 
@@ -65,6 +69,8 @@ func newConn(h *Handler) *conn {
 		outbox: outbox{filled: make(chan struct{}, 1), emptied: make(chan struct{}, 1)},
 		moved:  make(chan struct{}, 1),
 		refs:   map[string]*string{},
+
+		completing: make(chan struct{}, maxCompletions),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.heard.Store(time.Now().UnixNano())
@@ -81,7 +87,7 @@ func (c *conn) attach(s *sessions.Session, r *sessions.Reader, q query) {
 }
 
 // serve runs the connection to its end and tells why it ended, and whether the peer closed
-// it by itself. Both goroutines have ended when it returns.
+// it by itself. All its goroutines have ended when it returns.
 func (c *conn) serve(snap sessions.Snapshot) (cause error, clean bool) {
 	role := roleControl
 	if c.view {
@@ -92,6 +98,7 @@ func (c *conn) serve(snap sessions.Snapshot) (cause error, clean bool) {
 	writer.Go(func() { c.end(c.write()) })
 	err := c.read()
 	c.end(err)
+	c.completions.Wait()
 	writer.Wait()
 	cause = context.Cause(c.ctx)
 	return cause, (cause == err || errors.Is(cause, errWrite)) && isGoodbye(err)
@@ -252,6 +259,8 @@ func (c *conn) handleText(data []byte) {
 		c.settle(req.Ref, c.session.Signal(req.RunID, req.Signal))
 	case typeCancel:
 		c.settle(req.Ref, c.session.Cancel(req.RunID))
+	case typeComplete:
+		c.complete(req)
 	case typeAck:
 		if err := c.ack(req.Pos); err != nil {
 			c.fail(req.Ref, err)
@@ -306,6 +315,28 @@ func (c *conn) run(req request) {
 		c.setRef(id, req.Ref)
 		c.answer(answer{again: run})
 	}
+}
+
+// complete asks for completions beside everything else: one may take seconds, and what
+// comes after it, an interrupt perhaps, is not to wait.
+func (c *conn) complete(req request) {
+	select {
+	case c.completing <- struct{}{}:
+	default:
+		c.fail(req.Ref, &sessions.Error{Kind: sessions.ErrTooMany, Message: "too many completions are on: wait for an answer"})
+		return
+	}
+	c.completions.Go(func() {
+		defer func() { <-c.completing }()
+		found, err := c.session.Complete(c.ctx, req.Line, req.Point)
+		switch {
+		case c.ctx.Err() != nil:
+		case err != nil:
+			c.fail(req.Ref, err)
+		default:
+			c.reply(appendCompletions(nil, req.Ref, found))
+		}
+	})
 }
 
 func stdinText(req request) []byte {

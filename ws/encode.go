@@ -321,3 +321,18 @@ func appendStdinAck(b []byte, runID string, taken uint64) []byte {
 	b = appendStr(appendType(b, TypeStdinAck), "run_id", runID)
 	return append(appendNum(b, "bytes", taken), '}')
 }
+
+func appendCompletions(b []byte, ref *string, found *sessions.Completions) []byte {
+	b = appendStr(appendRef(appendType(b, TypeCompletions), ref), "line", found.Line)
+	b = appendNum(b, "point", uint64(found.Point))
+	b = appendNum(b, "start", uint64(found.Start))
+	b = appendNum(b, "end", uint64(found.End))
+	b = append(appendKey(b, "items"), '[')
+	for i, item := range found.Items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendQuoted(b, item)
+	}
+	return append(strconv.AppendBool(appendKey(append(b, ']'), "truncated"), found.Truncated), '}')
+}

@@ -2,7 +2,7 @@
 // clients send, calls package sessions and encodes what happens there. What a run is and
 // how it ends is decided in sessions alone. The package also has the client's side, [Dial].
 //
-// A connection is two goroutines. The reader takes one message at a time, acts on it and
+// A connection is two goroutines, and one for each completion it waits for. The reader takes one message at a time, acts on it and
 // puts direct answers into a bounded outbox; the writer alone writes, from the outbox
 // first and then from the session's journal, which it pulls. So the journal is the only
 // place where a session's history waits for a client, the outbox the only place where
@@ -53,6 +53,10 @@ type Config struct {
 
 // closeGrace is how long Close lets connections say goodbye before it cuts them.
 const closeGrace = 2 * time.Second
+
+// leastLag is how far a command may be ahead of a client with however small a window: less
+// would make it wait for the client with every write.
+const leastLag = 64 << 10
 
 // A Handler upgrades requests and serves the connections, all of which it knows. Its
 // methods may be called from any goroutine.
@@ -215,7 +219,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, open func(query)
 		h.refuse(w, err)
 		return false
 	}
-	reader, snap, err := s.Attach(sessions.AttachOptions{After: q.after, Tail: q.tail, Viewer: q.view, Client: true})
+	opts := sessions.AttachOptions{After: q.after, Tail: q.tail, Viewer: q.view, Client: true}
+	if q.window > 0 {
+		// Who says how much it wants on its way does not want to work off megabytes more
+		// before it sees that an interrupt took effect.
+		opts.Lag = max(q.window, leastLag)
+	}
+	reader, snap, err := s.Attach(opts)
 	if err != nil {
 		h.refuse(w, err)
 		return false

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
@@ -18,8 +19,8 @@ const (
 	ProtocolJSON   = "tandem.v1.json" // everything in text frames
 )
 
-// What a client may send. The two at the end belong to terminal sessions and to completion,
-// which this server does not have.
+// What a client may send. The one at the end belongs to terminal sessions, which this
+// server does not have.
 const (
 	typeRun        = "run"
 	typeStdin      = "stdin"
@@ -29,8 +30,8 @@ const (
 	typeCancel     = "cancel"
 	typeAck        = "ack"
 	typePing       = "ping"
-	typeResize     = "resize"
 	typeComplete   = "complete"
+	typeResize     = "resize"
 )
 
 // What the server sends; [Message.Type] is one of these.
@@ -43,6 +44,7 @@ const (
 	TypeStderr         = "stderr"
 	TypeTerminal       = "terminal"
 	TypeStdinAck       = "stdin.ack"
+	TypeCompletions    = "completions"
 	TypeShellRestarted = "shell.restarted"
 	TypeGap            = "gap"
 	TypeOK             = "ok"
@@ -74,6 +76,9 @@ const (
 	// outputHeader is the length of what precedes the bytes in a binary output frame: the
 	// channel, the position, the number of the run.
 	outputHeader = 1 + 8 + 4
+
+	// maxCompletions is how many completions a connection may wait for.
+	maxCompletions = 4
 
 	// stdinChannel is the first byte of a client's binary frame.
 	stdinChannel = 0
@@ -121,6 +126,8 @@ func faultOf(err error) (f *fault, known bool) {
 		f.status, f.code = http.StatusConflict, "RUN_NOT_RUNNING"
 	case sessions.ErrRunExists:
 		f.status, f.code = http.StatusConflict, "RUN_EXISTS"
+	case sessions.ErrBusy:
+		f.status, f.code = http.StatusConflict, "BUSY"
 	case sessions.ErrQueueFull:
 		f.status, f.code = http.StatusConflict, "QUEUE_FULL"
 	case sessions.ErrNoStdin:
@@ -181,6 +188,8 @@ type request struct {
 	Force   bool
 	Signal  string
 	Pos     uint64
+	Line    string
+	Point   int // in characters
 }
 
 // decodeRequest decodes a text frame. It fails with a fault, and the request then has the
@@ -217,13 +226,15 @@ func decodeRequest(data []byte) (request, error) {
 		f.need("run_id", "a string", &req.RunID)
 	case typeAck:
 		f.need("pos", "a position, a whole number from 0", &req.Pos)
+	case typeComplete:
+		f.need("line", "a string", &req.Line)
+		req.Point = utf8.RuneCountInString(req.Line)
+		f.take("point", "a place in line, a whole number of characters from 0", &req.Point)
 	case typePing:
 	case typeResize:
 		f.refuse("resize is for terminal sessions, which this server does not have")
-	case typeComplete:
-		f.refuse("complete is not supported by this server")
 	default:
-		f.refuse("unknown type %.40q: send run, stdin, stdin.close, interrupt, signal, cancel, ack or ping", req.Type)
+		f.refuse("unknown type %.40q: send run, stdin, stdin.close, interrupt, signal, cancel, complete, ack or ping", req.Type)
 	}
 	if f.err != nil {
 		return req, f.err

@@ -34,6 +34,9 @@ func TestDecodeRequest(t *testing.T) {
 		`{"type":"interrupt","force":true}`:                       {Type: "interrupt", Force: true},
 		`{"type":"signal","signal":"SIGTERM","run_id":"x"}`:       {Type: "signal", Signal: "SIGTERM", RunID: "x"},
 		`{"type":"cancel","run_id":"x"}`:                          {Type: "cancel", RunID: "x"},
+		`{"type":"complete","line":"é é"}`:                        {Type: "complete", Line: "é é", Point: 3},
+		`{"type":"complete","line":"ls","point":-1}`:              {Type: "complete", Line: "ls", Point: -1},
+		`{"type":"complete","line":"","point":null}`:              {Type: "complete"},
 		`{"type":"ack","pos":18446744073709551615,"ref":"r"}`:     {Type: "ack", Pos: 1<<64 - 1, Ref: &ref},
 		`{"type":"run","code":"a","timeout_ms":9223372036854775}`: {Type: "run", Code: "a", Timeout: 9223372036854 * time.Millisecond},
 	} {
@@ -93,7 +96,11 @@ func TestDecodeRequestRefuses(t *testing.T) {
 		`{"type":"run","code":"a","run_id":7}`:         codeInvalid,
 		`{"type":"nope"}`:                              codeUnknownType,
 		`{"type":"resize","cols":80,"rows":24}`:        codeUnknownType,
-		`{"type":"complete","line":"l","point":1}`:     codeUnknownType,
+		`{"type":"complete"}`:                          codeInvalid,
+		`{"type":"complete","line":5}`:                 codeInvalid,
+		`{"type":"complete","line":"l","point":"1"}`:   codeInvalid,
+		`{"type":"complete","line":"l","point":0.5}`:   codeInvalid,
+		`{"type":"complete","line":"l","point":1e99}`:  codeInvalid,
 		`{"type":"` + strings.Repeat("é", 1000) + `"}`: codeUnknownType,
 	} {
 		_, err := decodeRequest([]byte(in))
@@ -109,7 +116,7 @@ func TestDecodeRequestRefuses(t *testing.T) {
 }
 
 func FuzzClientMessage(f *testing.F) {
-	for _, s := range []string{`{"type":"run","code":"a","env":{"A":"b"},"stdin":"x","timeout_ms":5}`, `{"type":"ack","pos":1e3}`, `{"type":"stdin","text":null}`, `[[[`, "\xff", `{"type":{}}`} {
+	for _, s := range []string{`{"type":"run","code":"a","env":{"A":"b"},"stdin":"x","timeout_ms":5}`, `{"type":"ack","pos":1e3}`, `{"type":"stdin","text":null}`, `[[[`, "\xff", `{"type":{}}`, `{"type":"complete","line":"é","point":1}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -305,7 +312,7 @@ func TestEveryErrorHasACode(t *testing.T) {
 	for kind, want := range map[error]string{
 		sessions.ErrInvalid: codeInvalid, sessions.ErrTooLarge: "TOO_LARGE", sessions.ErrSessionNotFound: "CONTEXT_NOT_FOUND",
 		sessions.ErrRunNotFound: "RUN_NOT_FOUND", sessions.ErrRunNotRunning: "RUN_NOT_RUNNING", sessions.ErrRunExists: "RUN_EXISTS",
-		sessions.ErrQueueFull: "QUEUE_FULL", sessions.ErrNoStdin: "NO_STDIN", sessions.ErrTooMany: "TOO_MANY", sessions.ErrClosed: "CONTEXT_NOT_FOUND",
+		sessions.ErrQueueFull: "QUEUE_FULL", sessions.ErrNoStdin: "NO_STDIN", sessions.ErrTooMany: "TOO_MANY", sessions.ErrBusy: "BUSY", sessions.ErrClosed: "CONTEXT_NOT_FOUND",
 	} {
 		f, known := faultOf(fmt.Errorf("do it: %w", &sessions.Error{Kind: kind, Message: "why"}))
 		if !known || f.code != want || f.message != "why" || f.status < 400 || f.status == 500 {
