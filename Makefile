@@ -13,7 +13,7 @@ STATICCHECK := go tool -modfile=.ci/tools.mod staticcheck
 
 GO_DIRS := cmd httpapi sessions web/*.go ws
 
-.PHONY: build run test fmt lint bench page
+.PHONY: build run test fmt lint bench page browser
 
 ## build: bin/tandem, with the page in it
 build: page
@@ -24,8 +24,10 @@ run: build
 	exec bin/tandem serve $(ARGS)
 
 ## test: everything
-test: page
+test: build browser
 	go test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...
+	npm --prefix web test
+	npm --prefix web run test:browser
 
 ## fmt: format the sources
 fmt:
@@ -42,15 +44,22 @@ lint:
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
 
+# The browser that the page is tested in.
+CHROMIUM ?= /usr/bin/chromium
+export CHROMIUM
+browser:
+	@[ -x "$(CHROMIUM)" ] || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
+		{ echo "the page is tested in Chromium: install it (Debian: apt-get install chromium), or say with CHROMIUM=PATH where it is" >&2; exit 1; }
+
 # The page is built where it can be: the program works without it.
-ifeq ($(wildcard web/package.json),)
+ifeq ($(shell command -v npm),)
 page:
+	@echo "npm is not here: building without the page" >&2
 else
 page: web/node_modules/.package-lock.json
 	npm --prefix web run build
 
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
-	@command -v npm >/dev/null || { echo "npm is needed to build the page; 'go build ./cmd/tandem' builds the program without it" >&2; exit 1; }
-	npm --prefix web ci
+	npm --prefix web ci --no-audit --no-fund
 	@touch $@
 endif
