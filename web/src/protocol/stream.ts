@@ -51,6 +51,7 @@ const goodAfter = 5_000
 const pingAfter = 15_000
 const pongWithin = 10_000
 const wakePongWithin = 3_000
+const ackWithin = 200
 /** Frames in a row that make no sense, after which a server is taken to speak something else. */
 const mostNonsense = 3
 
@@ -84,6 +85,7 @@ export class Stream {
   private nonsense = 0
   private timer: ReturnType<typeof setTimeout> | undefined
   private liveness: ReturnType<typeof setTimeout> | undefined
+  private ackTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(options: StreamOptions) {
     this.options = options
@@ -353,9 +355,15 @@ export class Stream {
     return promise
   }
 
-  /** In batches of a quarter of the window: so the server never waits for less. */
-  private acknowledge(): void {
-    if (!this.attached || this.consumedTo - this.acked < this.window / 4) return
+  /** In batches of a quarter of the window, so that the server never waits; less after a while. */
+  private acknowledge(late = false): void {
+    if (!this.attached || this.consumedTo <= this.acked) return
+    if (!late && this.consumedTo - this.acked < this.window / 4) {
+      this.ackTimer ??= setTimeout(() => this.acknowledge(true), ackWithin)
+      return
+    }
+    clearTimeout(this.ackTimer)
+    this.ackTimer = undefined
     this.acked = this.consumedTo
     this.send({ type: 'ack', pos: this.acked })
   }
@@ -421,6 +429,8 @@ export class Stream {
   private leave(): void {
     clearTimeout(this.liveness)
     clearTimeout(this.timer)
+    clearTimeout(this.ackTimer)
+    this.ackTimer = undefined
     this.attached = false
     const socket = this.socket
     this.socket = undefined
