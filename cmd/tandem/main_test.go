@@ -246,23 +246,7 @@ func TestTokenIsAskedForAndNeverLogged(t *testing.T) {
 	}
 	s.signals <- syscall.SIGTERM
 	s.wait(t)
-	// The link is for whoever starts the server, and not part of the log.
-	link := "open " + s.url + "/#token=" + token + "\n"
-	if out := s.stdout.String(); !strings.HasSuffix(out, link) || strings.Count(out, token) != 1 {
-		t.Errorf("stdout: %q, want it to end with %q", out, link)
-	}
-	if strings.Contains(s.stderr.String(), token) {
-		t.Errorf("the token is in the log: %s", s.stderr)
-	}
-}
-
-// TestLinkStaysOutOfAJournal: what keeps the server's output would keep the token too.
-func TestLinkStaysOutOfAJournal(t *testing.T) {
-	t.Parallel()
-	s := start(t, map[string]string{"TANDEM_TOKEN": "t0ken", "JOURNAL_STREAM": "8:1"})
-	s.signals <- syscall.SIGTERM
-	s.wait(t)
-	if out := s.stdout.String() + s.stderr.String(); strings.Contains(out, "t0ken") {
+	if out := s.stdout.String() + s.stderr.String(); strings.Contains(out, token) {
 		t.Errorf("the token is in what was printed: %s", out)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -66,11 +67,22 @@ func listenAndServe(ctx context.Context, c *config, bash string, p process) erro
 		return errors.Join(err, ln.Close())
 	}
 	_, _ = fmt.Fprintf(p.stdout, "tandem listening on http://%s\n", ln.Addr())
-	// A journal keeps what it is told: no token for it.
-	if _, kept := p.getenv("JOURNAL_STREAM"); !kept {
-		_, _ = fmt.Fprintf(p.stdout, "open %s\n", pageLink(ln.Addr(), c.tokens))
+	tokens := c.tokens
+	if !isTerminal(p.stdout) {
+		tokens = nil // whatever keeps the output is not to keep the token
 	}
+	_, _ = fmt.Fprintf(p.stdout, "open %s\n", pageLink(ln.Addr(), tokens))
 	return s.serve(ctx, signals)
+}
+
+// isTerminal reports whether somebody reads what is written to w, as far as can be told.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // pageLink is the address of the page for a browser on this machine. The token is in the

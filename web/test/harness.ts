@@ -21,19 +21,22 @@ export class Server {
   readonly log: string[] = []
   private constructor(readonly process: ChildProcess, readonly url: string, readonly link: string, private readonly dir: string) {}
 
-  static async start(args: string[] = [], tokens = ''): Promise<Server> {
+  /** On a terminal it prints a link with the token in it. */
+  static async start(args: string[] = [], tokens = '', onTerminal = false): Promise<Server> {
     const dir = mkdtempSync(join(tmpdir(), 'tandem-page-'))
     if (tokens) {
       writeFileSync(join(dir, 'tokens'), tokens, { mode: 0o600 })
       args = [...args, '--token-file', join(dir, 'tokens')]
     }
-    const child = spawn(program, ['serve', '--listen', '127.0.0.1:0', ...args], { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir })
+    const command = [program, 'serve', '--listen', '127.0.0.1:0', ...args]
+    const [file = '', ...rest] = onTerminal ? ['script', '-qfec', `exec ${command.map((a) => `'${a}'`).join(' ')}`, '/dev/null'] : command
+    const child = spawn(file, rest, { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir })
     const errors: string[] = []
     child.stderr.setEncoding('utf8').on('data', (s: string) => errors.push(s))
     let said = ''
     const link = await new Promise<string>((resolve, reject) => {
       child.stdout.setEncoding('utf8').on('data', (s: string) => {
-        const m = /^open (\S+)$/m.exec((said += s))
+        const m = /^open (\S+)\r?$/m.exec((said += s))
         if (m) resolve(m[1] as string)
       })
       child.on('exit', (code) => reject(new Error(`the server ended with ${code}: ${errors.join('')}`)))

@@ -153,8 +153,11 @@ describe('a token', () => {
   })
 
   it('comes from the link that the server prints, and is in no address that is sent', async () => {
+    expect(guarded.link).not.toContain('s3cret') // what a log keeps has no token
+    const onTerminal = await Server.start([], 'control s3cret-control\n', true)
+    const link = new URL(onTerminal.link)
+    await onTerminal.stop()
     const page = await tab()
-    const link = new URL(guarded.link)
     await page.goto(network.url + link.hash)
     await page.getByTestId('new-session').waitFor()
     expect(page.url()).not.toContain('s3cret')
