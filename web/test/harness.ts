@@ -168,9 +168,10 @@ export async function below(path: string, target: string): Promise<{ url: string
   const sockets = new Set<net.Socket>()
   server.on('upgrade', (req, socket: net.Socket) => {
     const on = http.request(options(req)).end()
-    on.on('upgrade', (answer, far) => {
+    on.on('upgrade', (answer, far, first) => {
       const head = Object.entries(answer.headers).map(([k, v]) => `${k}: ${String(v)}\r\n`).join('')
       socket.write(`HTTP/1.1 101 Switching Protocols\r\n${head}\r\n`)
+      socket.write(first) // what the server said in the same packet as its answer
       far.pipe(socket).pipe(far)
       for (const s of [socket, far]) {
         sockets.add(s)
