@@ -128,8 +128,12 @@ func parseSignal(name string) (syscall.Signal, error) {
 }
 
 // expandCwd resolves the directory of a new session: ~, $VAR and ${VAR} by its
-// environment, a relative path from the server's directory.
+// environment, a relative path from the server's directory. A directory that is there
+// under exactly this name is meant, whatever its name holds.
 func expandCwd(cwd string, env []string) (string, error) {
+	if isDir(cwd) {
+		return filepath.Abs(cwd)
+	}
 	lookup := func(name string) string {
 		for i := len(env) - 1; i >= 0; i-- {
 			if v, ok := strings.CutPrefix(env[i], name+"="); ok {
@@ -141,7 +145,18 @@ func expandCwd(cwd string, env []string) (string, error) {
 	if rest, ok := strings.CutPrefix(cwd, "~"); ok && (rest == "" || rest[0] == '/') {
 		cwd = lookup("HOME") + rest
 	}
-	return filepath.Abs(os.Expand(cwd, lookup))
+	return filepath.Abs(cwdVariable.ReplaceAllStringFunc(cwd, func(v string) string {
+		return lookup(strings.Trim(v, "${}"))
+	}))
+}
+
+// isDir tells whether path is absolute and that of a directory.
+func isDir(path string) bool {
+	if !filepath.IsAbs(path) {
+		return false
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 var cwdVariable = regexp.MustCompile(`\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})`)
@@ -149,8 +164,11 @@ var cwdVariable = regexp.MustCompile(`\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_]
 var cwdTilde = regexp.MustCompile(`^~[A-Za-z0-9_.-]*(/|$)`)
 
 // cwdWord makes a shell word of a run's cwd in which ~ and variables are expanded by the
-// session's shell and nothing else is.
+// session's shell and nothing else is; and where a directory has exactly this name, nothing.
 func cwdWord(cwd string) string {
+	if isDir(cwd) {
+		return quote(cwd)
+	}
 	var w strings.Builder
 	switch {
 	case cwdTilde.MatchString(cwd):

@@ -25,7 +25,7 @@ const (
 // Options say how a session is to be. The zero value is a session in the server's
 // directory.
 type Options struct {
-	Cwd  string            // made where it is missing; ~ and $VAR are expanded
+	Cwd  string            // made where it is missing; ~ and $VAR are expanded, unless a directory has exactly this name
 	Name string            // for people; need not be unique
 	Env  map[string]string // on top of the server's
 }

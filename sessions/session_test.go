@@ -2,6 +2,7 @@ package sessions_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,33 @@ func TestRefusedInput(t *testing.T) {
 	}
 	if res := sessionstest.Run(t, s, "echo undisturbed"); res.Stdout != "undisturbed\n" || res.Number != 1 {
 		t.Errorf("afterwards: %+v", res)
+	}
+}
+
+func TestDirectoryNamedLikeAVariable(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	parent, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(parent, "$HOME ${x} $$")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := m.Create(sessions.Options{Cwd: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cwd := range []string{"", "/", dir} {
+		want := cmp.Or(cwd, dir)
+		if r := sessionstest.RunRequest(t, s, sessions.RunRequest{Code: "pwd", Cwd: cwd}); r.Stdout != want+"\n" {
+			t.Errorf("in %q: %+v", cwd, r)
+		}
+	}
+	s, err = m.Create(sessions.Options{Cwd: parent + "/$made/${X}", Env: map[string]string{"made": "a", "X": "b"}})
+	if err != nil || s.Info().Cwd != parent+"/a/b" {
+		t.Errorf("%+v, %v", s.Info(), err)
 	}
 }
 
