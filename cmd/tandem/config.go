@@ -51,7 +51,7 @@ func (o option) variable() string {
 
 func options() []option {
 	return []option{
-		{"listen", "ADDR", "127.0.0.1:4477", "host:port to serve on; port 0 picks a free one", setListen},
+		{"listen", "ADDR", "127.0.0.1:4477", "host:port to serve on, port 0 picks a free one; or unix:PATH, a socket for this user alone", setListen},
 		{"token", "TOKEN", "", "what clients must present; --token-file keeps it out of 'ps'", setToken},
 		{"token-file", "FILE", "", "file of tokens, one a line, each after \"view \" or \"control \"; control where it stands alone", setTokenFile},
 		{"allow-host", "HOST,…", "", "further Host names to answer to without a token", setAllowHosts},
@@ -153,7 +153,7 @@ func (c *config) validate() error {
 		}
 		c.tokens = tokens
 	}
-	if len(c.tokens) == 0 && !loopbackAddress(c.listen) {
+	if len(c.tokens) == 0 && !localAddress(c.listen) {
 		return usagef("%s %s: without a token only loopback addresses are served: use --token-file or --token, or listen on 127.0.0.1",
 			c.source("listen"), c.listen)
 	}

@@ -51,7 +51,7 @@ func main() {
 		stdout:  os.Stdout,
 		stderr:  os.Stderr,
 		getenv:  os.LookupEnv,
-		listen:  net.Listen,
+		listen:  openListener,
 		signals: notifySignals,
 	}))
 }

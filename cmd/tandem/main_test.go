@@ -122,7 +122,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	p, _, stderr := surroundings(nil)
-	p.listen = net.Listen
+	p.listen = openListener
 	if code := run(t.Context(), []string{"serve", "--listen", taken.Addr().String()}, p); code != exitUsage {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
 	}
@@ -149,7 +149,7 @@ func start(t *testing.T, variables map[string]string, args ...string) *started {
 	p, s.stdout, s.stderr = surroundings(variables)
 	p.signals = func() (<-chan os.Signal, func()) { return s.signals, func() {} }
 	p.listen = func(network, address string) (net.Listener, error) {
-		ln, err := net.Listen(network, address)
+		ln, err := openListener(network, address)
 		if err == nil {
 			listening <- ln.Addr()
 		}

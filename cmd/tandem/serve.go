@@ -66,13 +66,23 @@ func listenAndServe(ctx context.Context, c *config, bash string, p process) erro
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	_, _ = fmt.Fprintf(p.stdout, "tandem listening on http://%s\n", ln.Addr())
+	announce(p.stdout, c, ln.Addr())
+	return s.serve(ctx, signals)
+}
+
+// announce says where the server is: the first line for whoever waits for it, the second
+// for a person with a browser.
+func announce(stdout io.Writer, c *config, addr net.Addr) {
+	if addr.Network() == "unix" {
+		_, _ = fmt.Fprintf(stdout, "tandem listening on unix:%s\n", addr)
+		return
+	}
+	_, _ = fmt.Fprintf(stdout, "tandem listening on http://%s\n", addr)
 	tokens := c.tokens
-	if !isTerminal(p.stdout) {
+	if !isTerminal(stdout) {
 		tokens = nil // whatever keeps the output is not to keep the token
 	}
-	_, _ = fmt.Fprintf(p.stdout, "open %s\n", pageLink(ln.Addr(), tokens))
-	return s.serve(ctx, signals)
+	_, _ = fmt.Fprintf(stdout, "open %s\n", pageLink(addr, tokens))
 }
 
 // isTerminal reports whether somebody reads what is written to w, as far as can be told.
@@ -96,25 +106,6 @@ func pageLink(addr net.Addr, tokens []httpapi.Token) string {
 		return u.String()
 	}
 	return u.String() + "#token=" + url.QueryEscape(tokens[0].Secret)
-}
-
-// listen opens the listener. That it cannot is a matter of configuration: another address
-// may do.
-func listen(c *config, p process) (net.Listener, error) {
-	ln, err := p.listen("tcp", c.listen)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, usagef("%s %s: the port is in use: choose another, or port 0 for any that is free", c.source("listen"), c.listen)
-	case err != nil:
-		return nil, usagef("%s %s: cannot listen there: %w", c.source("listen"), c.listen, err)
-	}
-	// "localhost" is whatever the machine says it is.
-	if a, ok := ln.Addr().(*net.TCPAddr); ok && len(c.tokens) == 0 && !a.IP.IsLoopback() {
-		_ = ln.Close()
-		return nil, usagef("%s %s: it leads to %v, and without a token only loopback addresses are served: use 127.0.0.1",
-			c.source("listen"), c.listen, a.IP)
-	}
-	return ln, nil
 }
 
 func newLogger(c *config, p process) *slog.Logger {

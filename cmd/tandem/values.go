@@ -17,9 +17,13 @@ import (
 	"tandem/sessions"
 )
 
-// loopbackAddress reports whether a listen address names this machine alone. A name other
+// localAddress reports whether a listen address is out of other machines' reach: loopback,
+// or a socket file, which is its owner's alone. A name other
 // than localhost is never trusted to: what it resolves to can change.
-func loopbackAddress(address string) bool {
+func localAddress(address string) bool {
+	if _, ok := socketPath(address); ok {
+		return true
+	}
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return false
@@ -32,9 +36,13 @@ func loopbackAddress(address string) bool {
 }
 
 func setListen(c *config, v string) error {
+	if path, ok := socketPath(v); ok {
+		c.listen = v
+		return checkSocketPath(path)
+	}
 	_, port, err := net.SplitHostPort(v)
 	if err != nil {
-		return fmt.Errorf("%q is not an address: write host:port, as in 127.0.0.1:4477", v)
+		return fmt.Errorf("%q is not an address: write host:port, as in 127.0.0.1:4477, or unix: and a path", v)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
 		return fmt.Errorf("%q is not a port: use a number from 0 to 65535", port)
