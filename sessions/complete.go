@@ -330,13 +330,12 @@ func (h *helper) start(keys string) (out *os.File, err error) {
 		files[i] = ^uintptr(0) // closed
 	}
 	files[0], files[1], files[2], files[completionFD] = uintptr(inR), null.Fd(), null.Fd(), uintptr(outW)
-	h.pid, err = syscall.ForkExec(h.s.m.bash, []string{"bash", "--noprofile", "--norc", "+H", "+o", "history", "-i"}, &syscall.ProcAttr{
+	h.pid, err = h.s.startBash([]string{"bash", "--noprofile", "--norc", "+H", "+o", "history", "-i"}, &syscall.ProcAttr{
 		Dir: h.idle.dir,
 		// The terminal is to be one that can be edited on; readline's own settings are to
 		// be the same whoever the server runs as.
 		Env:   append(unnamed(h.s.env), "PWD="+h.idle.dir, "HISTFILE=", "TERM=xterm", "LC_ALL=C.UTF-8", "INPUTRC="+os.DevNull),
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		out.Close()
@@ -358,7 +357,7 @@ func (h *helper) label() label { return newLabel(h.s.m.serverID, h.s.seq, comple
 // end ends the helper and all that it has started.
 func (h *helper) end() {
 	_ = unix.Kill(-h.pid, unix.SIGKILL)
-	waitProcess(h.pid)
+	h.s.m.children.wait(h.pid)
 	if !(procSet{h.label(), wholeRun}).endAll(0, 0, killLimit) {
 		h.s.log.Error("processes of a completion could not be killed")
 	}

@@ -45,6 +45,9 @@ const (
 	// watchEvery is how often a run is checked for a shell that has stopped answering.
 	watchEvery = 500 * time.Millisecond
 
+	// maxSpins is for how many of those in a row it may spin.
+	maxSpins = 3
+
 	// leftoverGrace is how long what a timed-out run left behind may take to end.
 	leftoverGrace = 250 * time.Millisecond
 )
@@ -98,6 +101,8 @@ type execution struct {
 	bursts    int       // interrupts still to follow a rung
 	asked     bool      // a line asking for the report again waits to be read
 	idle      time.Time // since when the shell, having read all, owes the report; zero: it does not
+	spin      spin      // what the shell was last seen to have done since it was interrupted
+	spins     int       // how often in a row that was nothing
 	rescued   bool      // it was given its builtins back
 	rogue     bool      // a child took itself for the shell and was killed
 	lost      bool      // it did not answer, and was killed for it
@@ -395,7 +400,7 @@ func (x *execution) shellGone() outcome {
 		return x.judge(*x.death.last)
 	case x.stopping != "":
 		return outcome{reason: x.stopping}
-	case x.sent && (x.killed || st.Signaled() && st.Signal() == unix.SIGINT):
+	case x.sent && (x.killed || x.lost || st.Signaled() && st.Signal() == unix.SIGINT):
 		return outcome{reason: ReasonInterrupted, status: 130}
 	case st.Signaled():
 		return outcome{reason: ReasonShellExited, signal: st.Signal()}
@@ -464,6 +469,25 @@ func (x *execution) climb(now time.Time) {
 	if !now.Before(x.watch) {
 		x.watch = now.Add(watchEvery)
 		x.idleShell(now)
+		x.breakSpin()
+	}
+}
+
+// breakSpin ends a shell that sends itself SIGINT for ever, as bash 5.2 does when one comes
+// at the moment at which it would take its own handler for the one to restore.
+func (x *execution) breakSpin() {
+	if !x.sent {
+		return
+	}
+	last := x.spin
+	x.spin = spinOf(x.sh.pid)
+	if !x.spin.goesNowhere(last) {
+		x.spins = 0
+		return
+	}
+	if x.spins++; x.spins == maxSpins {
+		x.lost = true
+		x.sh.kill()
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // A guardian is a small process that outlives the server to end what the server could not:
@@ -22,8 +21,9 @@ type guardian struct {
 	err  error // of dismiss
 }
 
-func startGuardian(argv []string, serverID uint64, dir string) (*guardian, error) {
-	cmd := exec.Command(argv[0], append(argv[1:len(argv):len(argv)], strconv.FormatUint(serverID, 10), dir)...)
+func startGuardian(argv []string, left leftover) (*guardian, error) {
+	argv = append(argv[:len(argv):len(argv)], left.dir, strconv.FormatUint(left.serverID, 10), left.cgroup.dir())
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what is meant for the server's group is not for it
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
@@ -37,6 +37,8 @@ func startGuardian(argv []string, serverID uint64, dir string) (*guardian, error
 	return &guardian{cmd: cmd, hold: hold}, nil
 }
 
+func (g *guardian) pid() int { return g.cmd.Process.Pid }
+
 // dismiss lets the guardian finish and waits for it.
 func (g *guardian) dismiss() error {
 	g.once.Do(func() {
@@ -48,20 +50,18 @@ func (g *guardian) dismiss() error {
 }
 
 // Guard is the guardian's whole life: it blocks until hold, the pipe from the server, ends,
-// and then ends what the server left. args are those the manager appended to
-// Config.Guardian.
+// and then ends what the server left. args are those the manager appended to Config.Guardian.
 func Guard(hold io.Reader, args []string) error {
-	if len(args) != 2 {
-		return fmt.Errorf("guard takes a server's number and its directory, not %d arguments", len(args))
+	if len(args) != 3 {
+		return fmt.Errorf("guard takes a server's directory, number and cgroup, not %d arguments", len(args))
 	}
-	id, err := strconv.ParseUint(args[0], 10, 64)
+	id, err := strconv.ParseUint(args[1], 10, 64)
 	if err != nil {
 		return fmt.Errorf("read server's number: %w", err)
 	}
 	_, _ = io.Copy(io.Discard, hold)
-	left := procSet{newLabel(id, 0, 0), wholeServer}
-	ended := left.endAll(os.Getpid(), 0, 10*time.Second)
-	if err := os.RemoveAll(args[1]); err != nil {
+	ended, err := leftover{dir: args[0], serverID: id, cgroup: serversCgroup(args[2], id)}.end()
+	if err != nil {
 		return fmt.Errorf("remove private directory: %w", err)
 	}
 	if !ended {

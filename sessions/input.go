@@ -27,7 +27,7 @@ func isName(s string) bool {
 	return s != ""
 }
 
-func checkEnv(env map[string]string) error {
+func checkEnv(env map[string]string, most int) error {
 	size := 0
 	for name, value := range env {
 		size += len(name) + len(value)
@@ -38,18 +38,18 @@ func checkEnv(env map[string]string) error {
 			return failf(ErrInvalid, "env: the value of %s contains a NUL character, which no environment can hold", name)
 		}
 	}
-	if size > MaxEnv {
-		return failf(ErrTooLarge, "env: %d bytes of names and values, at most %d are taken", size, MaxEnv)
+	if size > most {
+		return failf(ErrTooLarge, "env: %d bytes of names and values, at most %d are taken", size, most)
 	}
 	return nil
 }
 
-func checkCode(code string) error {
+func checkCode(code string, most int) error {
 	switch {
 	case strings.TrimSpace(code) == "":
 		return failf(ErrInvalid, "code is empty: give the bash code to run")
-	case len(code) > MaxCode:
-		return failf(ErrTooLarge, "code has %d bytes, at most %d are taken", len(code), MaxCode)
+	case len(code) > most:
+		return failf(ErrTooLarge, "code has %d bytes, at most %d are taken", len(code), most)
 	case strings.ContainsRune(code, 0):
 		return failf(ErrInvalid, "code contains a NUL character, which bash cannot read")
 	}
@@ -76,11 +76,20 @@ func checkName(name string) error {
 	return nil
 }
 
-func (req *RunRequest) check() error {
-	if err := checkCode(req.Code); err != nil {
+// size is what the request holds in memory, roughly.
+func (req *RunRequest) size() int {
+	n := len(req.Code) + len(req.StdinText)
+	for name, value := range req.Env {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
+func (req *RunRequest) check(maxCode, maxEnv int) error {
+	if err := checkCode(req.Code, maxCode); err != nil {
 		return err
 	}
-	if err := checkEnv(req.Env); err != nil {
+	if err := checkEnv(req.Env, maxEnv); err != nil {
 		return err
 	}
 	if req.ID != "" {
@@ -95,8 +104,8 @@ func (req *RunRequest) check() error {
 		return failf(ErrInvalid, "cwd contains a NUL character, which no path can hold")
 	case len(req.Cwd) > unix.PathMax:
 		return failf(ErrInvalid, "cwd has %d bytes, a path has at most %d", len(req.Cwd), unix.PathMax)
-	case len(req.StdinText) > MaxCode:
-		return failf(ErrTooLarge, "stdin has %d bytes, at most %d are taken with a run: open it for streaming instead", len(req.StdinText), MaxCode)
+	case len(req.StdinText) > maxCode:
+		return failf(ErrTooLarge, "stdin has %d bytes, at most %d are taken with a run: open it for streaming instead", len(req.StdinText), maxCode)
 	}
 	return nil
 }

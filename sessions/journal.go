@@ -105,12 +105,14 @@ const (
 // waited for anywhere else. What retention drops below a reader is told to it as a Gap.
 type journal struct {
 	retention int                            // bytes kept, each entry counted with entryCost
+	budget    *budget                        // of all journals
 	gapInfo   func(from, to uint64) *GapInfo // fills a Gap, called without the lock
 
 	mu      sync.Mutex
 	entries []keptEntry // entries[head:] are kept, in order
 	head    int
 	total   int64  // cost of all entries there ever were
+	counted int64  // what the budget has been told is kept
 	oldest  uint64 // first position kept
 	end     uint64 // position after the last entry
 	closed  bool   // a SessionClosed entry was appended: nothing follows
@@ -127,8 +129,11 @@ type keptEntry struct {
 	before int64
 }
 
-func newJournal(retention int) *journal {
-	return &journal{retention: retention, readers: map[*Reader]struct{}{}, drained: make(chan struct{})}
+func newJournal(retention int, b *budget) *journal {
+	if b != nil {
+		b.journals.Add(1)
+	}
+	return &journal{retention: retention, budget: b, readers: map[*Reader]struct{}{}, drained: make(chan struct{})}
 }
 
 // write appends output. Where it takes over buf's memory it returns true, and the caller
@@ -215,9 +220,20 @@ func (j *journal) appendLocked(e Entry) Entry {
 	return e
 }
 
-// evictLocked drops the oldest entries until the rest fits, always keeping the last.
+// evictLocked drops the oldest entries until the rest fits, always keeping the last. Where
+// it is the budget that asks for more than the retention does, what a lossless reader has
+// not read yet is spared: nothing is added to that until it has caught up.
 func (j *journal) evictLocked() {
-	for len(j.entries)-j.head > 1 && j.total-j.entries[j.head].before > int64(j.retention) {
+	j.evictToLocked(j.retention, j.end)
+	if allowed := j.budget.allowance(j.retention); allowed < j.retention {
+		j.evictToLocked(allowed, j.slowestLocked())
+	}
+	j.countLocked()
+}
+
+// evictToLocked drops entries that lie before spare until the rest costs at most limit.
+func (j *journal) evictToLocked(limit int, spare uint64) {
+	for len(j.entries)-j.head > 1 && j.keptLocked() > int64(limit) && j.entries[j.head].End() <= spare {
 		e := &j.entries[j.head]
 		j.oldest = e.End()
 		*e = keptEntry{}
@@ -227,6 +243,42 @@ func (j *journal) evictLocked() {
 		n := copy(j.entries, j.entries[j.head:])
 		clear(j.entries[n:])
 		j.entries, j.head = j.entries[:n], 0
+	}
+}
+
+// keptLocked is what the entries that are kept cost.
+func (j *journal) keptLocked() int64 {
+	if j.head == len(j.entries) {
+		return 0
+	}
+	return j.total - j.entries[j.head].before
+}
+
+// countLocked tells the budget what has changed.
+func (j *journal) countLocked() {
+	if j.budget != nil {
+		kept := j.keptLocked()
+		j.budget.used.Add(kept - j.counted)
+		j.counted = kept
+	}
+}
+
+// trim cuts a journal that is not written to back to what it may keep.
+func (j *journal) trim() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.evictLocked()
+}
+
+// leaveBudget ends what the journal has to do with the budget. Nothing may be written to it
+// any more; what it holds is left to the readers that are still at it.
+func (j *journal) leaveBudget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.budget != nil {
+		j.budget.used.Add(-j.counted)
+		j.budget.journals.Add(-1)
+		j.budget = nil
 	}
 }
 
@@ -248,19 +300,25 @@ func (j *journal) releaseLocked() {
 // has not read yet takes half of the retention, or one is further behind than it wants to
 // be. The other half takes what is drained without waiting.
 func (j *journal) fullLocked() bool {
-	slowest := j.end
 	for r := range j.readers {
-		if !r.lossless || r.err != nil {
-			continue
-		}
-		if r.lag > 0 && j.end-r.pos >= r.lag {
+		if r.lossless && r.err == nil && r.lag > 0 && j.end-r.pos >= r.lag {
 			return true
 		}
-		slowest = min(slowest, r.pos)
 	}
 	kept := j.entries[j.head:]
-	i := indexOf(kept, slowest)
-	return i < len(kept) && j.total-kept[i].before >= int64(j.retention/2)
+	i := indexOf(kept, j.slowestLocked())
+	return i < len(kept) && j.total-kept[i].before >= int64(j.budget.allowance(j.retention)/2)
+}
+
+// slowestLocked is where the slowest lossless reader is, or the end.
+func (j *journal) slowestLocked() uint64 {
+	slowest := j.end
+	for r := range j.readers {
+		if r.lossless && r.err == nil {
+			slowest = min(slowest, r.pos)
+		}
+	}
+	return slowest
 }
 
 // indexOf is the first entry that ends after pos.

@@ -58,7 +58,7 @@ func (n *naiveJournal) check(t *testing.T, pos uint64, e Entry) uint64 {
 // naive one, with a lossless reader, a viewer and readers that come and go.
 func driveJournal(t *testing.T, script []byte) {
 	const retention = 8 << 10
-	j, n := newJournal(retention), &naiveJournal{}
+	j, n := newJournal(retention, nil), &naiveJournal{}
 	lossless := mustAttach(t, j, true, 0)
 	defer lossless.Close()
 	readers := map[*Reader]uint64{lossless: 0}
@@ -149,7 +149,7 @@ func FuzzJournal(f *testing.F) {
 
 func TestJournalJoinsSmallWrites(t *testing.T) {
 	t.Parallel()
-	j := newJournal(1 << 20)
+	j := newJournal(1<<20, nil)
 	for range 1000 {
 		j.write(Stdout, 1, []byte("x"))
 	}
@@ -160,7 +160,7 @@ func TestJournalJoinsSmallWrites(t *testing.T) {
 
 func TestJournalHoldsWritersBackForLosslessReadersOnly(t *testing.T) {
 	t.Parallel()
-	j := newJournal(1000)
+	j := newJournal(1000, nil)
 	viewer := mustAttach(t, j, false, 0)
 	defer viewer.Close()
 	j.write(Stdout, 1, make([]byte, 600))
@@ -188,7 +188,7 @@ func TestJournalHoldsWritersBackForLosslessReadersOnly(t *testing.T) {
 func TestJournalCutsStalledReaders(t *testing.T) {
 	t.Parallel()
 	const limit = time.Minute
-	j := newJournal(1 << 20)
+	j := newJournal(1<<20, nil)
 	stalled := mustAttach(t, j, true, 0)
 	defer stalled.Close()
 	slow := mustAttach(t, j, true, 0)
@@ -224,7 +224,7 @@ func TestJournalCutsStalledReaders(t *testing.T) {
 
 func TestJournalEndsAfterSessionClosed(t *testing.T) {
 	t.Parallel()
-	j := newJournal(1 << 20)
+	j := newJournal(1<<20, nil)
 	r := mustAttach(t, j, true, 0)
 	defer r.Close()
 	j.add(Entry{Kind: SessionClosed, Closed: CloseDeleted}, nil)

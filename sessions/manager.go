@@ -108,6 +108,7 @@ const (
 	DefaultMaxQueue     = 256
 	DefaultMaxClients   = 256
 	DefaultRetention    = 8 << 20
+	DefaultMemory       = 2 << 30
 	MinRetention        = 512 << 10 // half of it must hold what pipes are drained of at once
 	DefaultRunHistory   = 1000
 	DefaultStallTimeout = 10 * time.Second
@@ -123,18 +124,29 @@ type Config struct {
 	MaxSessions  int           // sessions at a time
 	MaxQueue     int           // runs waiting in a session
 	MaxClients   int           // clients attached to a session
+	MaxCode      int           // bytes of a run's code, or of the stdin that comes with it; at most MaxCode
+	MaxEnv       int           // bytes of names and values in a session's or a run's environment; at most MaxEnv
 	Retention    int           // bytes of journal kept per session, at least MinRetention
+	Memory       int           // bytes of journal kept of all sessions, at least Retention
 	RunHistory   int           // runs remembered per session
 	StallTimeout time.Duration // a reader that is behind must take 64 KiB within it
 	IdleTimeout  time.Duration // a session nobody uses is ended after it; never
 	RunTimeout   time.Duration // ceiling of every run; none
+
+	// Adopt says that the whole program is this manager's and starts no process that it
+	// would wait for itself: then orphans of sessions are adopted and reaped, and Close also
+	// ends those that shed all that could tell whose they are.
+	Adopt bool
 }
 
 func (c Config) withDefaults() Config {
 	c.MaxSessions = cmp.Or(c.MaxSessions, DefaultMaxSessions)
 	c.MaxQueue = cmp.Or(c.MaxQueue, DefaultMaxQueue)
 	c.MaxClients = cmp.Or(c.MaxClients, DefaultMaxClients)
+	c.MaxCode = cmp.Or(c.MaxCode, MaxCode)
+	c.MaxEnv = cmp.Or(c.MaxEnv, MaxEnv)
 	c.Retention = cmp.Or(c.Retention, DefaultRetention)
+	c.Memory = max(cmp.Or(c.Memory, DefaultMemory), c.Retention)
 	c.RunHistory = cmp.Or(c.RunHistory, DefaultRunHistory)
 	c.StallTimeout = cmp.Or(c.StallTimeout, DefaultStallTimeout)
 	c.Bash = cmp.Or(c.Bash, "bash")
@@ -156,7 +168,13 @@ type Manager struct {
 	dir      string
 	env      []string
 	serverID uint64
-	buffers  *sync.Pool // of *[readSize]byte
+	lock     *os.File // of the private directory: see own
+	cgroup   *cgroup  // nil: none
+	budget   *budget
+	children *children
+	ended    chan os.Signal // says that some child has; nil: orphans are not adopted
+	release  func() error   // unguard, once
+	buffers  *sync.Pool     // of *[readSize]byte
 	stop     chan struct{}
 	guardian *guardian
 	wg       sync.WaitGroup // the reaper and every session's loop
@@ -190,6 +208,8 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, bash: bash, bashComm: commOf(bash), dir: dir, serverID: rand.Uint64(),
+		budget:   &budget{limit: int64(cfg.Memory)},
+		children: &children{own: map[int]bool{}},
 		buffers:  &sync.Pool{New: func() any { return new([readSize]byte) }},
 		stop:     make(chan struct{}),
 		sessions: map[string]*Session{},
@@ -199,15 +219,55 @@ func New(cfg Config) (*Manager, error) {
 		name, _, _ := strings.Cut(kv, "=")
 		return strings.HasPrefix(name, "TANDEM_") || name == "PWD" || name == "OLDPWD" || name == "HISTFILE" || name == "_"
 	})
-	if len(cfg.Guardian) > 0 {
-		if m.guardian, err = startGuardian(cfg.Guardian, m.serverID, dir); err != nil {
-			os.RemoveAll(dir)
-			return nil, err
-		}
+	m.release = sync.OnceValue(m.unguard)
+	if err := m.guard(); err != nil {
+		return nil, errors.Join(err, m.release())
 	}
+	m.sweep()
 	m.wg.Add(1)
 	go m.reap()
 	return m, nil
+}
+
+// guard sets up what ends what the server leaves, whichever way it ends.
+func (m *Manager) guard() (err error) {
+	if m.cgroup, err = newCgroup(m.serverID); err != nil {
+		m.log.Debug("no cgroups: processes are told by their labels alone", "error", err)
+	}
+	if m.lock, err = own(m.dir, m.serverID, m.cgroup); err != nil {
+		return err
+	}
+	if argv := m.cfg.Guardian; len(argv) > 0 {
+		if m.guardian, err = startGuardian(argv, leftover{dir: m.dir, serverID: m.serverID, cgroup: m.cgroup}); err != nil {
+			return err
+		}
+		m.children.own[m.guardian.pid()] = true
+	}
+	if m.cfg.Adopt {
+		if m.ended, err = m.children.adoptOrphans(); err != nil {
+			return fmt.Errorf("adopt orphans: %w", err)
+		}
+	}
+	return nil
+}
+
+// unguard removes the private directory and takes back what guard has set up.
+func (m *Manager) unguard() error {
+	if m.ended != nil {
+		if !m.children.endOrphans(killLimit) {
+			m.log.Error("orphans could not be killed")
+		}
+		stopAdopting(m.ended)
+	}
+	m.cgroup.remove()
+	err := os.RemoveAll(m.dir)
+	if m.lock != nil {
+		err = errors.Join(err, m.lock.Close())
+	}
+	if m.guardian != nil {
+		err = errors.Join(err, m.guardian.dismiss())
+	}
+	return err
 }
 
 // commOf is the name the kernel gives to processes that run the file.
@@ -223,11 +283,11 @@ func privateDir(parent string) (string, error) {
 		parent = os.Getenv("TMPDIR")
 	}
 	if parent == "" {
-		if dir, err := os.MkdirTemp("/dev/shm", "tandem-"); err == nil {
+		if dir, err := os.MkdirTemp("/dev/shm", dirPrefix); err == nil {
 			return dir, nil
 		}
 	}
-	dir, err := os.MkdirTemp(parent, "tandem-")
+	dir, err := os.MkdirTemp(parent, dirPrefix)
 	if err != nil {
 		return "", fmt.Errorf("make private directory: %w", err)
 	}
@@ -237,7 +297,7 @@ func privateDir(parent string) (string, error) {
 // Create starts a session. It fails with [ErrInvalid], [ErrTooLarge], [ErrTooMany] or
 // [ErrClosed], or with [ErrRuntime] where the machine has no room for it.
 func (m *Manager) Create(o Options) (*Session, error) {
-	if err := checkEnv(o.Env); err != nil {
+	if err := checkEnv(o.Env, m.cfg.MaxEnv); err != nil {
 		return nil, err
 	}
 	if err := checkName(o.Name); err != nil {
@@ -255,6 +315,8 @@ func (m *Manager) Create(o Options) (*Session, error) {
 	if err := s.freshShell(false); err != nil {
 		m.forget(s)
 		m.freeLabel(s)
+		s.journal.leaveBudget()
+		s.cgroup.remove()
 		os.RemoveAll(s.dir)
 		close(s.runless)
 		close(s.done)
@@ -300,6 +362,9 @@ func (m *Manager) register(name, cwd string, env []string) (*Session, error) {
 	if len(m.sessions) >= m.cfg.MaxSessions {
 		return nil, failf(ErrTooMany, "%d sessions are there, which is the limit: delete one", len(m.sessions))
 	}
+	if room := m.budget.room(); len(m.sessions) >= room {
+		return nil, failf(ErrTooMany, "the memory for output is enough for %d sessions, and so many are there: delete one", room)
+	}
 	m.lastSeq++
 	for m.labels[m.lastSeq%maxLabels] {
 		m.lastSeq++
@@ -309,11 +374,12 @@ func (m *Manager) register(name, cwd string, env []string) (*Session, error) {
 	s := &Session{
 		m: m, id: uuid.NewString(), seq: m.lastSeq, env: env, name: name, cwd: cwd, created: now, active: now,
 		dir:     filepath.Join(m.dir, fmt.Sprint(m.lastSeq)),
-		journal: newJournal(m.cfg.Retention),
+		journal: newJournal(m.cfg.Retention, m.budget),
 		wake:    make(chan struct{}, 1), ending: make(chan struct{}), closing: make(chan struct{}),
 		runless: make(chan struct{}), done: make(chan struct{}),
 		byID: map[string]*Run{}, dirty: true, completing: make(chan struct{}, 1),
 	}
+	s.cgroup = m.cgroup.child(s.seq)
 	s.journal.gapInfo = s.gapInfo
 	s.log = m.log.With("session", s.id)
 	m.sessions[s.id] = s
@@ -421,14 +487,11 @@ func (m *Manager) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("end sessions: %w", errors.Join(drained, context.Cause(ctx)))
 	}
-	err := os.RemoveAll(m.dir)
-	if m.guardian != nil {
-		err = errors.Join(err, m.guardian.dismiss())
-	}
-	return err
+	return m.release()
 }
 
-// reap ends sessions that nobody uses and cuts readers off that have stopped reading.
+// reap ends sessions that nobody uses, cuts readers off that have stopped reading, keeps
+// journals within their budget and buries adopted orphans.
 func (m *Manager) reap() {
 	defer m.wg.Done()
 	every := min(time.Second, m.cfg.StallTimeout/8)
@@ -438,9 +501,15 @@ func (m *Manager) reap() {
 		select {
 		case <-m.stop:
 			return
+		case <-m.ended:
+			m.children.reapOrphans()
 		case now := <-tick.C:
+			short := m.budget.used.Load() > m.budget.limit
 			for _, s := range m.List() {
 				s.journal.cutStalled(now, m.cfg.StallTimeout)
+				if short {
+					s.journal.trim()
+				}
 				if m.cfg.IdleTimeout > 0 && s.closeIfIdle(now, m.cfg.IdleTimeout) {
 					m.forget(s)
 				}

@@ -138,22 +138,54 @@ func readStat(pid int) (st procStat, ok bool) {
 	return st, true
 }
 
+// A spin is what tells a process that only ever handles a signal from one that gets on: with
+// SIGINT blocked it uses the processor and touches no new page. Shells block SIGINT while
+// they fork too, but each fork makes pages to copy.
+type spin struct {
+	blocked  bool
+	faults   int
+	cpuTicks int
+}
+
+func spinOf(pid int) (s spin) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return s
+	}
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // from the state, proc(5)'s field 3, on
+	if len(f) < 13 {
+		return s
+	}
+	s.blocked = hasSignal(pid, "SigBlk:", syscall.SIGINT)
+	s.faults, _ = strconv.Atoi(string(f[7]))
+	user, _ := strconv.Atoi(string(f[11]))
+	system, _ := strconv.Atoi(string(f[12]))
+	s.cpuTicks = user + system
+	return s
+}
+
+// goesNowhere compares a process with what it was a while ago.
+func (s spin) goesNowhere(last spin) bool {
+	return s.blocked && last.blocked && s.faults == last.faults && s.cpuTicks > last.cpuTicks
+}
+
 // takesInterrupt reports whether SIGINT would reach the process: neither ignored nor
 // blocked, as bash makes it for the background jobs of a shell without job control.
 func takesInterrupt(pid int) bool {
+	return !hasSignal(pid, "SigBlk:", syscall.SIGINT) && !hasSignal(pid, "SigIgn:", syscall.SIGINT)
+}
+
+// hasSignal reports whether a signal is in one of the sets that /proc/PID/status shows. Of a
+// process that is gone, every signal is in every set.
+func hasSignal(pid int, set string, sig syscall.Signal) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
-		return false
+		return true
 	}
-	for _, name := range []string{"SigBlk:", "SigIgn:"} {
-		_, rest, found := bytes.Cut(b, []byte("\n"+name))
-		line, _, _ := bytes.Cut(rest, []byte("\n"))
-		mask, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
-		if found && err == nil && mask&(1<<(syscall.SIGINT-1)) != 0 {
-			return false
-		}
-	}
-	return true
+	_, rest, found := bytes.Cut(b, []byte("\n"+set))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	mask, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
+	return found && err == nil && mask&(1<<(sig-1)) != 0
 }
 
 // A hitList is what an interrupt has reached: by process, its name at that moment. A child
@@ -256,14 +288,8 @@ func (s procSet) signalAll(sig syscall.Signal, but int) (n int) {
 // grace. It returns when none is left, or false when some cannot be killed within limit.
 func (s procSet) endAll(but int, grace, limit time.Duration) bool {
 	start := time.Now()
-	if grace > 0 {
-		if s.signalAll(unix.SIGTERM, but) == 0 {
-			return true
-		}
-		s.signalAll(unix.SIGCONT, but)
-		for time.Since(start) < grace && s.count(but) > 0 {
-			time.Sleep(2 * time.Millisecond)
-		}
+	if grace > 0 && s.askToEnd(but, grace) {
+		return true
 	}
 	for pause := time.Duration(0); ; pause = min(pause+time.Millisecond, 20*time.Millisecond) {
 		if s.signalAll(unix.SIGKILL, but) == 0 {
@@ -274,6 +300,23 @@ func (s procSet) endAll(but int, grace, limit time.Duration) bool {
 		}
 		time.Sleep(pause)
 	}
+}
+
+// askToEnd sends TERM to every process of the set but one, and returns when all have ended,
+// or false after grace.
+func (s procSet) askToEnd(but int, grace time.Duration) bool {
+	start := time.Now()
+	if s.signalAll(unix.SIGTERM, but) == 0 {
+		return true
+	}
+	s.signalAll(unix.SIGCONT, but)
+	for s.count(but) > 0 {
+		if time.Since(start) >= grace {
+			return false
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return true
 }
 
 func (s procSet) count(but int) (n int) {

@@ -46,6 +46,14 @@ func (s procSet) signalAll(sig syscall.Signal, but int) int { return 0 }
 
 func (s procSet) endAll(but int, grace, limit time.Duration) bool { return true }
 
+func (s procSet) askToEnd(but int, grace time.Duration) bool { return true }
+
+type spin struct{}
+
+func spinOf(pid int) spin { return spin{} }
+
+func (s spin) goesNowhere(last spin) bool { return false }
+
 func waitProcess(pid int) (status syscall.WaitStatus, comm string) {
 	for {
 		if _, err := syscall.Wait4(pid, &status, 0, nil); err != unix.EINTR {

@@ -58,7 +58,7 @@ func TestRandom(t *testing.T) {
 	if left := processesIn(dirs); len(left) > 0 { // a shell that was restarted has no mark
 		t.Errorf("processes left behind: %q", left)
 	}
-	if left, _ := filepath.Glob(filepath.Join(private, "*", "*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(private, "*", "[0-9]*")); len(left) > 0 {
 		t.Errorf("files left behind: %q", left)
 	}
 }
@@ -572,16 +572,13 @@ func TestInterruptsWhileForking(t *testing.T) {
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
 	rnd := rand.New(rand.NewPCG(1, 2))
 	shell := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout
-	forced := 0
+	spun := 0
 	for range times {
 		r := sessionstest.Submit(t, s, sessions.RunRequest{Code: "while :; do x=$(:); ( : ); : | :; : & done"})
 		<-r.Started()
 		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Microsecond) // any moment will do
-		presses := 0
-		for done := false; !done; presses++ {
-			// There is a moment at which bash 5.2 takes its own handler of SIGINT for the one
-			// to restore, and sends itself the signal for ever. Only force helps then.
-			if err := s.Interrupt(r.ID(), presses > 20); err != nil {
+		for done := false; !done; {
+			if err := s.Interrupt(r.ID(), false); err != nil {
 				break
 			}
 			select {
@@ -593,23 +590,21 @@ func TestInterruptsWhileForking(t *testing.T) {
 		if got := sessionstest.Wait(t, r); got.Reason != sessions.ReasonInterrupted {
 			t.Errorf("ended as %s %d %q %q", got.Reason, got.Code(), got.Stdout, got.Stderr)
 		}
-		got := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout
-		if got != shell && presses <= 20 {
-			t.Fatalf("the shell was %q and is %q now", shell, got)
-		}
-		if got != shell {
-			forced++
+		if got := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout; got != shell {
 			shell = got
+			spun++
 		}
 	}
-	if forced > 2 {
-		t.Errorf("%d of %d runs had to be ended by force", forced, times)
+	// There is a moment at which bash 5.2 takes its own handler of SIGINT for the one to
+	// restore, and sends itself the signal for ever. Such a shell is replaced; it is rare.
+	if spun > 2 {
+		t.Errorf("%d of %d interrupts took the shell away", spun, times)
 	}
 	sessionstest.Checkpoint(t, s)
 	if got := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout; got != shell {
 		t.Errorf("the shell was %q and is %q now", shell, got)
 	}
-	if got := sessionstest.Restarts(t, s); len(got) != forced {
-		t.Errorf("shell restarted %q, %d by force", got, forced)
+	if got := sessionstest.Restarts(t, s); len(got) != spun {
+		t.Errorf("shell restarted %q, seen %d times", got, spun)
 	}
 }

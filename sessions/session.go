@@ -66,6 +66,7 @@ type Session struct {
 	seq     uint64 // the session's number in process labels
 	dir     string // private directory
 	env     []string
+	cgroup  *cgroup // nil: none
 	journal *journal
 	log     *slog.Logger
 	wake    chan struct{} // something was queued or asked
@@ -154,7 +155,7 @@ func (s *Session) Rename(name string) error {
 // false. It fails with [ErrInvalid], [ErrTooLarge], [ErrRunExists] (same ID, other code),
 // [ErrQueueFull] or [ErrClosed].
 func (s *Session) Submit(req RunRequest) (run *Run, created bool, err error) {
-	if err := req.check(); err != nil {
+	if err := req.check(s.m.cfg.MaxCode, s.m.cfg.MaxEnv); err != nil {
 		return nil, false, err
 	}
 	if req.ID == "" {
@@ -175,6 +176,9 @@ func (s *Session) Submit(req RunRequest) (run *Run, created bool, err error) {
 	if len(s.queue) >= s.m.cfg.MaxQueue {
 		return nil, false, failf(ErrQueueFull, "%d runs wait in this session, which is the limit: wait for one to end", len(s.queue))
 	}
+	if waiting := s.waitingLocked(); waiting > 0 && waiting+req.size() > maxWaiting {
+		return nil, false, failf(ErrQueueFull, "%d bytes of code and input wait in this session, and at most %d may: wait for a run to end", waiting, maxWaiting)
+	}
 	r := s.newRunLocked(req, sum)
 	ahead := len(s.queue)
 	if s.current != nil {
@@ -191,6 +195,16 @@ func (s *Session) Submit(req RunRequest) (run *Run, created bool, err error) {
 	default:
 	}
 	return r, true, nil
+}
+
+// maxWaiting bounds what the runs that wait in a session hold in memory. One may always wait.
+const maxWaiting = 4 * MaxCode
+
+func (s *Session) waitingLocked() (size int) {
+	for _, r := range s.queue {
+		size += r.req.size()
+	}
+	return size
 }
 
 func (s *Session) newRunLocked(req RunRequest, sum [32]byte) *Run {
@@ -594,6 +608,8 @@ func (s *Session) shutDown() {
 		s.sh.close()
 	}
 	s.wg.Wait()
+	s.journal.leaveBudget()
+	s.cgroup.remove()
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.log.Error("remove session directory", "error", err)
 	}
@@ -616,7 +632,14 @@ func (s *Session) endProcesses() {
 		s.sh.kill()
 		<-s.sh.exited
 	}
-	if !s.processes().endAll(0, endGrace, killLimit) {
+	own := s.processes()
+	if s.cgroup != nil {
+		own.askToEnd(0, endGrace)
+		s.cgroup.kill(killLimit)
+		if !own.endAll(0, 0, killLimit) {
+			s.log.Error("processes could not be killed")
+		}
+	} else if !own.endAll(0, endGrace, killLimit) {
 		s.log.Error("processes could not be killed")
 	}
 	if s.sh != nil {

@@ -105,11 +105,10 @@ func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 		sh.close()
 		return nil, err
 	}
-	pid, err := syscall.ForkExec(s.m.bash, []string{"bash", "--noprofile", "--norc", "--noediting", "-i"}, &syscall.ProcAttr{
+	pid, err := s.startBash([]string{"bash", "--noprofile", "--norc", "--noediting", "-i"}, &syscall.ProcAttr{
 		Dir:   dir,
 		Env:   append(env[:len(env):len(env)], "PWD="+dir, "HISTFILE="),
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		sh.close()
@@ -124,10 +123,24 @@ func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 	s.wg.Add(1)
 	go func() {
 		defer s.wg.Done()
-		sh.status, sh.comm = waitProcess(sh.pid)
+		sh.status, sh.comm = s.m.children.wait(sh.pid)
 		close(sh.exited)
 	}()
 	return sh, nil
+}
+
+// startBash starts a bash in a session of its own, and in the cgroup where there is one.
+func (s *Session) startBash(argv []string, attr *syscall.ProcAttr) (pid int, err error) {
+	attr.Sys = &syscall.SysProcAttr{Setsid: true}
+	done := s.cgroup.place(attr.Sys)
+	defer done()
+	pid, err = s.m.children.fork(s.m.bash, argv, attr)
+	if err != nil && s.cgroup != nil {
+		s.log.Debug("start in cgroup", "error", err)
+		unplace(attr.Sys)
+		pid, err = s.m.children.fork(s.m.bash, argv, attr)
+	}
+	return pid, err
 }
 
 // newPipePair makes a pipe whose writing end is non-blocking, both closed on exec.

@@ -58,6 +58,26 @@ func TestInterruptKeepsTheShell(t *testing.T) {
 	}
 }
 
+// A shell that handles signals for ever and does nothing else, as bash 5.2 can come to do, is
+// replaced without having to be forced.
+func TestInterruptEndsAShellThatSpins(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "kept=yes")
+	sessionstest.Checkpoint(t, s)
+	run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "exec env --block-signal=INT bash -c 'echo go; while :; do :; done'"})
+	sessionstest.AwaitOutput(t, run, "go\n")
+	if err := s.Interrupt(run.ID(), false); err != nil {
+		t.Fatal(err)
+	}
+	if res := sessionstest.Wait(t, run); res.Reason != sessions.ReasonInterrupted || res.Code() != 130 {
+		t.Errorf("ended as %s %d", res.Reason, res.Code())
+	}
+	if after := sessionstest.Run(t, s, "echo $kept"); after.Stdout != "yes\n" {
+		t.Errorf("afterwards %q %q", after.Stdout, after.Stderr)
+	}
+}
+
 func TestInterruptIsOfTheRunItNames(t *testing.T) {
 	t.Parallel()
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
