@@ -5,27 +5,23 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // A gate decides which requests come in at all. It is one middleware for every route,
 // known or not, so that no route can be forgotten.
 type gate struct {
-	tokens  []hashedToken // none: no token is asked for
+	tokens  *Tokens // nil: no token is asked for
 	hosts   []string
 	origins []string
 	a       *api
-}
-
-func newGate(cfg Config, a *api) *gate {
-	g := &gate{hosts: cfg.AllowHosts, origins: cfg.AllowOrigins, a: a}
-	for _, t := range cfg.Tokens {
-		g.tokens = append(g.tokens, hashedToken{sha256.Sum256([]byte(t.Secret)), t.View})
-	}
-	return g
 }
 
 // A Token is what lets a client in.
@@ -34,19 +30,94 @@ type Token struct {
 	View   bool // it may list, read and attach as a viewer, and nothing else
 }
 
-type hashedToken struct {
-	sum  [sha256.Size]byte
-	view bool
+// Tokens are those that let clients in. They may be replaced while the server is at work.
+type Tokens struct {
+	mu   sync.Mutex
+	list []*heldToken
 }
 
-// viewKey marks the context of a request that came with a token for viewing.
-type viewKey struct{}
+// A heldToken is a token and what it means that it is taken back. Only its hash is kept.
+type heldToken struct {
+	sum     [sha256.Size]byte
+	view    bool
+	revoked context.Context
+	revoke  context.CancelCauseFunc
+}
+
+var errRevoked = errors.New("the token was taken back")
+
+// NewTokens returns the tokens in list, of which there must be one.
+func NewTokens(list ...Token) *Tokens {
+	t := &Tokens{}
+	t.Replace(list...)
+	return t
+}
+
+// Replace makes list the tokens that let clients in. Whoever came in with one that is no
+// longer there, or that may do less now, is cut off.
+func (t *Tokens) Replace(list ...Token) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var next []*heldToken
+	for _, token := range list {
+		sum := sha256.Sum256([]byte(token.Secret))
+		same := func(h *heldToken) bool { return h.sum == sum && h.view == token.View }
+		if i := slices.IndexFunc(t.list, same); i >= 0 {
+			next = append(next, t.list[i])
+			continue
+		}
+		h := &heldToken{sum: sum, view: token.View}
+		h.revoked, h.revoke = context.WithCancelCause(context.Background())
+		next = append(next, h)
+	}
+	for _, h := range t.list {
+		if !slices.Contains(next, h) {
+			h.revoke(errRevoked)
+		}
+	}
+	t.list = next
+}
+
+// find returns the token that allows the most of those that are shown, or nil.
+func (t *Tokens) find(shown []string) (found *heldToken) {
+	t.mu.Lock()
+	list := t.list
+	t.mu.Unlock()
+	for _, secret := range shown {
+		// Both sides are hashed, so that the time taken tells not even the length; and all
+		// are looked at, whichever it is.
+		sum := sha256.Sum256([]byte(secret))
+		for _, h := range list {
+			if subtle.ConstantTimeCompare(sum[:], h.sum[:]) == 1 && (found == nil || !h.view) {
+				found = h
+			}
+		}
+	}
+	return found
+}
+
+// tokenKey is where the context of a request has the token it came with.
+type tokenKey struct{}
+
+func tokenOf(r *http.Request) *heldToken {
+	h, _ := r.Context().Value(tokenKey{}).(*heldToken)
+	return h
+}
 
 // ViewOnly reports whether a request that the door let through may only look. It is for
 // handlers that the door mounts.
 func ViewOnly(r *http.Request) bool {
-	view, _ := r.Context().Value(viewKey{}).(bool)
-	return view
+	h := tokenOf(r)
+	return h != nil && h.view
+}
+
+// Revoked returns a context that ends when the token that a request came with is taken
+// back. It is for handlers that outlive the request's own context, which ends then too.
+func Revoked(r *http.Request) context.Context {
+	if h := tokenOf(r); h != nil {
+		return h.revoked
+	}
+	return context.Background()
 }
 
 // admit lets a request through or answers 401 or 403. The order matters: a page of another
@@ -65,20 +136,24 @@ func (g *gate) admit(next http.Handler) http.Handler {
 				return
 			}
 		}
-		view, err := g.checkToken(r)
+		token, err := g.checkToken(r)
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			g.a.fail(w, r, err)
 			return
 		}
-		if view {
-			if acts(r) {
-				g.a.fail(w, r, refuse(http.StatusForbidden, codeForbidden, "this token is for viewing: it may list, read and attach with role=view"))
-				return
-			}
-			r = r.WithContext(context.WithValue(r.Context(), viewKey{}, true))
+		if token == nil {
+			next.ServeHTTP(w, r)
+			return
 		}
-		next.ServeHTTP(w, r)
+		if token.view && acts(r) {
+			g.a.fail(w, r, refuse(http.StatusForbidden, codeForbidden, "this token is for viewing: it may list, read and attach with role=view"))
+			return
+		}
+		ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), tokenKey{}, token))
+		defer cancel(nil)
+		defer context.AfterFunc(token.revoked, func() { cancel(errRevoked) })()
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -90,16 +165,31 @@ func acts(r *http.Request) bool {
 // checkSource looks at where a request comes from and whom it takes us for.
 func (g *gate) checkSource(r *http.Request) error {
 	origin := r.Header.Get("Origin")
-	foreign := origin != "" && !sameHost(origin, r.Host) || r.Header.Get("Sec-Fetch-Site") == "cross-site"
-	if foreign && !g.allowsOrigin(origin) {
+	if isForeign(r) && !g.allowsOrigin(origin) {
 		return refuse(http.StatusForbidden, codeForbidden, "a page of another site (origin %.200q) may not call this server; --allow-origin would let it", origin)
 	}
 	// With a token, a page that got here under another name cannot do anything. Probes
 	// carry nothing worth hiding, and come under whatever address the machine has.
-	if len(g.tokens) == 0 && !isProbe(r.URL.Path) && !g.allowsHost(r.Host) {
+	if g.tokens == nil && !isProbe(r.URL.Path) && !g.allowsHost(r.Host) {
 		return refuse(http.StatusForbidden, codeForbidden, "the host %.200q is not one of this server's; --allow-host would make it one, and with a token any would do", r.Host)
 	}
 	return nil
+}
+
+// isForeign reports whether a page of another origin is behind a request. Browsers say so
+// in Origin wherever the page could do harm or read the answer, and in Sec-Fetch-Site, which
+// old ones do not have, with every request. A page of this machine's other ports is of the
+// same site and no less foreign. To follow a link to our page is no request of that page.
+func isForeign(r *http.Request) bool {
+	if origin := r.Header.Get("Origin"); origin != "" && !sameHost(origin, r.Host) {
+		return true
+	}
+	site := r.Header.Get("Sec-Fetch-Site")
+	if site != "cross-site" && site != "same-site" {
+		return false
+	}
+	link := r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+	return !link
 }
 
 func isProbe(path string) bool {
@@ -111,32 +201,20 @@ func isOpen(path string) bool {
 	return path == "/" || isProbe(path) || path == "/favicon.ico" || strings.HasPrefix(path, assets)
 }
 
-// checkToken tells whether a request may only look, or fails. A request that shows several
-// tokens has the most that any of them allows.
-func (g *gate) checkToken(r *http.Request) (view bool, err error) {
-	if len(g.tokens) == 0 || isOpen(r.URL.Path) {
-		return false, nil
+// checkToken returns the token a request came with, nil where none is asked for, or fails.
+// A request that shows several has the most that any of them allows.
+func (g *gate) checkToken(r *http.Request) (*heldToken, error) {
+	if g.tokens == nil || isOpen(r.URL.Path) {
+		return nil, nil
 	}
 	shown := tokens(r)
-	known, control := 0, 0
-	for _, token := range shown {
-		// Both sides are hashed, so that the time taken tells not even the length.
-		sum := sha256.Sum256([]byte(token))
-		for _, t := range g.tokens {
-			same := subtle.ConstantTimeCompare(sum[:], t.sum[:])
-			known |= same
-			if !t.view {
-				control |= same
-			}
-		}
+	if found := g.tokens.find(shown); found != nil {
+		return found, nil
 	}
-	switch {
-	case known == 1:
-		return control == 0, nil
-	case len(shown) > 0:
-		return false, refuse(http.StatusUnauthorized, codeUnauthorized, "the token is wrong")
+	if len(shown) > 0 {
+		return nil, refuse(http.StatusUnauthorized, codeUnauthorized, "the token is wrong")
 	}
-	return false, refuse(http.StatusUnauthorized, codeUnauthorized, "a token is needed: send Authorization: Bearer TOKEN or X-EXECD-ACCESS-TOKEN: TOKEN")
+	return nil, refuse(http.StatusUnauthorized, codeUnauthorized, "a token is needed: send Authorization: Bearer TOKEN or X-EXECD-ACCESS-TOKEN: TOKEN")
 }
 
 // tokens lists what a request shows as its token. A browser cannot set headers on a
@@ -186,12 +264,53 @@ func hostName(host string) string {
 }
 
 func (g *gate) allowsOrigin(origin string) bool {
-	for _, allowed := range g.origins {
-		if strings.EqualFold(strings.TrimSuffix(allowed, "/"), origin) {
+	for _, pattern := range g.origins {
+		if matchOrigin(pattern, strings.ToLower(origin)) {
 			return true
 		}
 	}
 	return false
+}
+
+// CheckOriginPattern fails where a pattern is none that Config.AllowOrigins can hold: an
+// origin, in which the first label of the host and the port may be "*".
+func CheckOriginPattern(pattern string) error {
+	scheme, host, port, ok := splitOrigin(pattern)
+	rest, wild := strings.CutPrefix(host, "*.")
+	switch {
+	case host == "*" || wild && !strings.Contains(rest, "."):
+		return fmt.Errorf("%q would let the pages of nearly everybody in: name the host, as in https://example.com or https://*.example.com", pattern)
+	case !ok || scheme == "" || rest == "" || strings.ContainsAny(rest, "*/@?# ") || strings.Contains(scheme, "*") || port != "*" && strings.Contains(port, "*"):
+		return fmt.Errorf("%q is not an origin: write scheme://host or scheme://host:port, as in https://example.com, https://*.example.com or http://localhost:*", pattern)
+	}
+	return nil
+}
+
+// matchOrigin compares an origin in lower case with a pattern.
+func matchOrigin(pattern, origin string) bool {
+	pattern = strings.TrimSuffix(strings.ToLower(pattern), "/")
+	if pattern == origin {
+		return true
+	}
+	scheme, host, port, ok := splitOrigin(pattern)
+	s, h, p, fine := splitOrigin(origin)
+	if !ok || !fine || s != scheme || p != port && port != "*" {
+		return false
+	}
+	if domain, wild := strings.CutPrefix(host, "*"); wild {
+		label, found := strings.CutSuffix(h, domain)
+		return found && label != "" && domain != ""
+	}
+	return h == host
+}
+
+// splitOrigin cuts scheme://host:port, in which the port of the scheme may be missing.
+func splitOrigin(origin string) (scheme, host, port string, ok bool) {
+	scheme, host, ok = strings.Cut(origin, "://")
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		return scheme, host[:i], host[i+1:], ok && i+1 < len(host)
+	}
+	return scheme, host, map[string]string{"http": "80", "https": "443"}[scheme], ok
 }
 
 // sameHost reports whether an Origin is the server the request went to.

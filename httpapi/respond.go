@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"reflect"
 	"strings"
 	"time"
@@ -33,10 +34,6 @@ const (
 )
 
 const (
-	// maxBody is the longest JSON body: the most code there can be, every byte of it
-	// written as an escape of two.
-	maxBody = 2 * sessions.MaxCode
-
 	// drainLimit and drainTime bound what is still read of a body that was refused, so that
 	// a client which sends first and reads later sees the answer and not a reset.
 	drainLimit = 256 << 20
@@ -136,23 +133,22 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	}{ref.code, ref.message}
-	if err := a.writeJSON(w, ref.status, answer); err == nil {
-		drain(w, r)
+	if err := a.writeJSON(w, ref.status, answer); err == nil && ref.status != http.StatusRequestTimeout {
+		a.drain(w, r)
 	}
 }
 
 // drain reads on where a refused body has not been read to its end, within bounds.
-func drain(w http.ResponseWriter, r *http.Request) {
+func (a *api) drain(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 || r.Body == nil || r.Header.Get("Expect") != "" {
 		return
 	}
 	rc := http.NewResponseController(w)
-	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(min(drainTime, a.bodyTimeout))) != nil {
 		return
 	}
 	// Failing is fine: whatever stays unread makes the server close the connection.
 	_, _ = io.CopyN(io.Discard, r.Body, drainLimit)
-	_ = rc.SetReadDeadline(time.Time{})
 }
 
 // writeJSON answers v and a newline.
@@ -212,25 +208,46 @@ func (o *outlet) flush() error {
 // close takes the deadline away, for the connection may serve other requests.
 func (o *outlet) close() { _ = o.rc.SetWriteDeadline(time.Time{}) }
 
-// readJSON decodes the body, one JSON object of at most maxBody bytes, into v. Fields
+// boundBody gives a body only so much time to arrive, whether a handler reads it or not.
+// The server sets the next deadline itself, with the next request.
+func (a *api) boundBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.bodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// unboundBody takes the limit off again: for a body that is a stream, or once it is there.
+func unboundBody(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+}
+
+// readJSON decodes the body, one JSON object of a bounded length, into v. Fields
 // that v does not have are ignored. An empty body leaves v as it is where optional says
 // so; Content-Type is not looked at.
-func readJSON(r *http.Request, v any, optional bool) error {
-	if r.ContentLength > maxBody {
-		return tooLarge()
+func (a *api) readJSON(w http.ResponseWriter, r *http.Request, v any, optional bool) error {
+	if r.ContentLength > a.maxBody {
+		return a.tooLarge()
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, a.maxBody+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		w.Header().Set("Connection", "close")
+		return refuse(http.StatusRequestTimeout, codeInvalid, "the body was not there within %v: send it at once", a.bodyTimeout)
+	}
 	if err != nil {
 		return invalid("the body could not be read to its end")
 	}
-	if len(body) > maxBody {
-		return tooLarge()
+	if int64(len(body)) > a.maxBody {
+		return a.tooLarge()
 	}
+	unboundBody(w)
 	return decodeJSON(body, v, optional)
 }
 
-func tooLarge() error {
-	return refuse(http.StatusRequestEntityTooLarge, codeTooLarge, "the body is longer than %d bytes", maxBody)
+func (a *api) tooLarge() error {
+	return refuse(http.StatusRequestEntityTooLarge, codeTooLarge, "the body is longer than %d bytes", a.maxBody)
 }
 
 func decodeJSON(body []byte, v any, optional bool) error {

@@ -156,3 +156,22 @@ func TestHostAndOrigin(t *testing.T) {
 		}
 	}
 }
+
+// A pattern that is taken lets in the host it names, or hosts below it, and nobody else.
+func FuzzOriginPattern(f *testing.F) {
+	f.Add("https://*.example.com", "https://a.example.com")
+	f.Add("http://localhost:*", "http://localhost:1")
+	f.Add("https://[::1]:80", "https://[::1]:80")
+	f.Add("*", "null")
+	f.Fuzz(func(t *testing.T, pattern, origin string) {
+		if CheckOriginPattern(pattern) != nil || !matchOrigin(pattern, origin) {
+			return
+		}
+		_, host, _, _ := splitOrigin(strings.TrimSuffix(strings.ToLower(pattern), "/"))
+		_, from, _, _ := splitOrigin(origin)
+		domain, wild := strings.CutPrefix(host, "*")
+		if host == "" || wild && (!strings.HasSuffix(from, domain) || strings.Count(domain, ".") < 2) || !wild && from != host {
+			t.Errorf("%q lets in %q", pattern, origin)
+		}
+	})
+}

@@ -15,6 +15,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"time"
@@ -30,9 +31,12 @@ type Config struct {
 	Sessions *sessions.Manager
 	Messages func() EntryEncoder // makes one for each stream of a journal
 
-	Tokens       []Token  // none: no token is asked for, and Host is checked instead
+	Tokens       *Tokens  // nil: no token is asked for, and Host is checked instead
 	AllowHosts   []string // names beside the loopback ones, with a port or for any port
-	AllowOrigins []string // foreign origins that may call, as "https://host[:port]"
+	AllowOrigins []string // foreign origins that may call: see CheckOriginPattern
+
+	MaxBody     int64         // bytes of a JSON body; default 32 MiB
+	BodyTimeout time.Duration // how long a JSON body may take to arrive; default 30 s
 
 	StallTimeout time.Duration // how long the engine waits for a reader; default 10 s
 	Ready        func() bool   // what /readyz asks; nil: always ready
@@ -41,6 +45,15 @@ type Config struct {
 	Root      http.Handler // serves / and the page's assets; nil: 404
 	WebSocket http.Handler // serves /ws and /session/{id}/ws; nil: 404
 }
+
+// Defaults of a [Config].
+const (
+	// DefaultMaxBody is room for the most code there can be, every byte of it written as an
+	// escape of two.
+	DefaultMaxBody = 2 * sessions.MaxCode
+
+	DefaultBodyTimeout = 30 * time.Second
+)
 
 // api is what the handlers share. Nothing in it changes after New.
 type api struct {
@@ -53,14 +66,18 @@ type api struct {
 	// engine's own limit, so that by the time a write fails the engine has cut the reader
 	// off if it was behind.
 	writeLimit time.Duration
+
+	maxBody     int64
+	bodyTimeout time.Duration
 }
 
 // New returns the handler of all routes. It starts nothing and needs no closing: streams
 // end when their client goes away or when the sessions they follow end.
 func New(cfg Config) http.Handler {
 	a := newAPI(cfg)
+	g := &gate{tokens: cfg.Tokens, hosts: cfg.AllowHosts, origins: cfg.AllowOrigins, a: a}
 	r := chi.NewRouter()
-	r.Use(a.identify, a.logRequests, newGate(cfg, a).admit, middleware.GetHead)
+	r.Use(a.identify, a.logRequests, a.boundBody, g.admit, middleware.GetHead)
 	r.NotFound(a.handle(noSuchPath))
 	r.MethodNotAllowed(a.handle(methodNotAllowed))
 
@@ -113,6 +130,8 @@ func newAPI(cfg Config) *api {
 		stall = 10 * time.Second
 	}
 	a.writeLimit = stall + 5*time.Second
+	a.maxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
+	a.bodyTimeout = cmp.Or(cfg.BodyTimeout, DefaultBodyTimeout)
 	return a
 }
 

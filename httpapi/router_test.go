@@ -125,7 +125,7 @@ func TestMethods(t *testing.T) {
 func TestToken(t *testing.T) {
 	t.Parallel()
 	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) })
-	d := open(t, sessions.Config{}, httpapi.Config{Tokens: []httpapi.Token{{Secret: "s3cret/+"}}, Root: page, WebSocket: page})
+	d := open(t, sessions.Config{}, httpapi.Config{Tokens: httpapi.NewTokens(httpapi.Token{Secret: "s3cret/+"}), Root: page, WebSocket: page})
 	encode := base64.RawURLEncoding.EncodeToString
 	for _, c := range []struct {
 		path    string
@@ -218,7 +218,7 @@ func TestForeignPages(t *testing.T) {
 
 func TestPreflight(t *testing.T) {
 	t.Parallel()
-	d := open(t, sessions.Config{}, httpapi.Config{Tokens: []httpapi.Token{{Secret: "T"}}, AllowOrigins: []string{"https://app.example"}})
+	d := open(t, sessions.Config{}, httpapi.Config{Tokens: httpapi.NewTokens(httpapi.Token{Secret: "T"}), AllowOrigins: []string{"https://app.example"}})
 	ask := []string{"Access-Control-Request-Method", "POST", "Origin"}
 	a := d.do("OPTIONS", "/session", "", append(ask, "https://app.example")...)
 	if a.status != 204 || a.header.Get("Access-Control-Allow-Origin") != "https://app.example" || !strings.Contains(a.header.Get("Access-Control-Allow-Headers"), "Authorization") {
@@ -286,7 +286,7 @@ func TestViewToken(t *testing.T) {
 		}
 	})
 	d := open(t, sessions.Config{}, httpapi.Config{
-		Tokens:    []httpapi.Token{{Secret: "boss"}, {Secret: "guest", View: true}},
+		Tokens:    httpapi.NewTokens(httpapi.Token{Secret: "boss"}, httpapi.Token{Secret: "guest", View: true}),
 		WebSocket: socket,
 	})
 	made := d.do("POST", "/session", "", "Authorization", "Bearer boss")

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -102,7 +103,7 @@ func (a *api) postRun(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var in runBody
-	if err := readJSON(r, &in, false); err != nil {
+	if err := a.readJSON(w, r, &in, false); err != nil {
 		return err
 	}
 	resume, err := resumePosition(r)
@@ -359,7 +360,8 @@ func (a *api) writeStdin(w http.ResponseWriter, r *http.Request) error {
 	if err := run.WriteStdin(r.Context(), nil); err != nil {
 		return err
 	}
-	total, err := feed(r, run)
+	unboundBody(w)
+	total, err := feedUntilEnd(w, r, run)
 	if err != nil {
 		return err
 	}
@@ -369,6 +371,25 @@ func (a *api) writeStdin(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return a.writeJSON(w, http.StatusOK, map[string]int64{"bytes": total})
+}
+
+// feedUntilEnd is feed, but that a client which sends nothing more does not keep the request
+// when the run has ended.
+func feedUntilEnd(w http.ResponseWriter, r *http.Request, run *sessions.Run) (total int64, err error) {
+	fed := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-run.Done():
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+		case <-fed:
+		}
+	})
+	total, err = feed(r, run)
+	close(fed)
+	watch.Wait()
+	unboundBody(w)
+	return total, err
 }
 
 // feed writes the body of r to the run's stdin, as fast as the run reads.
@@ -382,6 +403,9 @@ func feed(r *http.Request, run *sessions.Run) (total int64, err error) {
 		total += int64(n)
 		if failure == io.EOF {
 			return total, nil
+		}
+		if errors.Is(failure, os.ErrDeadlineExceeded) {
+			return total, run.WriteStdin(r.Context(), nil) // says that the run has ended
 		}
 		if failure != nil {
 			return total, invalid("the body could not be read to its end; %d bytes of it went to the run", total)

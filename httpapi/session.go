@@ -71,7 +71,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 		Name string            `json:"name"`
 		Env  map[string]string `json:"env"`
 	}
-	if err := readJSON(r, &in, true); err != nil {
+	if err := a.readJSON(w, r, &in, true); err != nil {
 		return err
 	}
 	s, err := a.sessions.Create(sessions.Options{Cwd: in.Cwd, Name: in.Name, Env: in.Env})
@@ -116,7 +116,7 @@ func (a *api) renameSession(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
 		Name *string `json:"name"`
 	}
-	if err := readJSON(r, &in, false); err != nil {
+	if err := a.readJSON(w, r, &in, false); err != nil {
 		return err
 	}
 	if in.Name == nil {
@@ -148,7 +148,7 @@ func (a *api) interrupt(w http.ResponseWriter, r *http.Request) error {
 		RunID string `json:"run_id"`
 		Force bool   `json:"force"`
 	}
-	if err := readJSON(r, &in, true); err != nil {
+	if err := a.readJSON(w, r, &in, true); err != nil {
 		return err
 	}
 	if err := s.Interrupt(in.RunID, in.Force); err != nil {
@@ -166,7 +166,7 @@ func (a *api) signal(w http.ResponseWriter, r *http.Request) error {
 		RunID  string `json:"run_id"`
 		Signal string `json:"signal"`
 	}
-	if err := readJSON(r, &in, false); err != nil {
+	if err := a.readJSON(w, r, &in, false); err != nil {
 		return err
 	}
 	if err := s.Signal(in.RunID, in.Signal); err != nil {

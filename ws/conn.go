@@ -21,6 +21,9 @@ import (
 // keepMessage is the largest buffer that is kept for the next message, either way.
 const keepMessage = 128 << 10
 
+// goodbyeLimit is how long a peer may take to answer a goodbye.
+const goodbyeLimit = 5 * time.Second
+
 // A conn is one connection: what its two goroutines share, and below that what belongs to
 // one of them.
 type conn struct {
@@ -125,6 +128,9 @@ func (c *conn) end(err error) {
 		return
 	}
 	code, reason := closeOf(context.Cause(c.ctx))
+	// Before it answers the goodbye, the peer may have the rest of a message to send, however
+	// long it said that is.
+	_ = c.nc.SetReadDeadline(time.Now().Add(goodbyeLimit))
 	// It fails where the peer does not answer the goodbye, and has closed then too.
 	_ = c.ws.Close(code, reason)
 }

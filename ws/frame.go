@@ -43,6 +43,13 @@ func tune(nc net.Conn, unsent int, silence time.Duration) {
 		tcpUserTimeout  = 18
 		tcpNotSentLowat = 25
 	)
+	for {
+		outer, ok := nc.(interface{ NetConn() net.Conn }) // as TLS connections have it
+		if !ok {
+			break
+		}
+		nc = outer.NetConn()
+	}
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok || runtime.GOOS != "linux" {
 		return

@@ -12,6 +12,7 @@ package ws
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -37,6 +38,13 @@ type Config struct {
 	// ViewOnly reports whether whoever sent a request may only look, whatever role it asks
 	// for. nil: nobody is restricted so.
 	ViewOnly func(*http.Request) bool
+
+	// Revoked returns a context that ends when whoever sent a request is no longer to be let
+	// in. nil: never.
+	Revoked func(*http.Request) context.Context
+
+	// MaxMessage is the largest message taken from a client, in bytes. Default 33 MiB.
+	MaxMessage int64
 
 	// StallTimeout is the engine's: how long a reader may be behind without taking
 	// anything. It sets how long a write may block. Default 10 s.
@@ -88,6 +96,10 @@ func New(cfg Config) *Handler {
 	if cfg.ViewOnly == nil {
 		cfg.ViewOnly = func(*http.Request) bool { return false }
 	}
+	if cfg.Revoked == nil {
+		cfg.Revoked = func(*http.Request) context.Context { return context.Background() }
+	}
+	cfg.MaxMessage = cmp.Or(cfg.MaxMessage, DefaultMaxMessage)
 	return &Handler{
 		cfg:       cfg,
 		log:       cfg.Logger,
@@ -236,7 +248,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, open func(query)
 		h.log.Debug("websocket refused", "session", s.ID(), "error", err)
 		return false
 	}
+	defer c.nc.Close() // for a panic: otherwise it is closed by then
 	c.attach(s, reader, q)
+	defer context.AfterFunc(h.cfg.Revoked(r), func() { c.cancel(errRevoked) })()
 	h.track(c)
 	cause, clean := c.serve(snap)
 	h.log.Debug("websocket ended", "session", s.ID(), "cause", cause)
@@ -263,7 +277,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error)
 	if err != nil {
 		return nil, err
 	}
-	ws.SetReadLimit(maxMessage)
+	ws.SetReadLimit(h.cfg.MaxMessage)
 	c.ws, c.nc, c.binary = ws, t.nc, proto == ProtocolBinary
 	tune(t.nc, unsentLimit, h.writeLimit())
 	return c, nil

@@ -68,10 +68,10 @@ const (
 )
 
 const (
-	// maxMessage is the largest message taken from a client: a run's code of the largest
+	// DefaultMaxMessage is the largest message taken from a client: a run's code of the largest
 	// size, each byte of it escaped with a backslash as quotes and newlines are, and its
 	// other fields. A larger one closes the connection with 1009.
-	maxMessage = 2*sessions.MaxCode + 1<<20
+	DefaultMaxMessage = 2*sessions.MaxCode + 1<<20
 
 	// outputHeader is the length of what precedes the bytes in a binary output frame: the
 	// channel, the position, the number of the run.
@@ -147,6 +147,7 @@ const (
 // Why a connection ends, where it is neither the peer's doing nor the journal's.
 var (
 	errStopping = errors.New("server stopping")
+	errRevoked  = errors.New("token revoked")
 	errNotUTF8  = errors.New("text frame is not UTF-8")
 	errDead     = errors.New("peer does not answer")
 	errWrite    = errors.New("write to peer failed")
@@ -162,6 +163,8 @@ func closeOf(cause error) (websocket.StatusCode, string) {
 		return CloseStalled, "stalled reader: reconnect with after"
 	case errors.Is(cause, errStopping):
 		return websocket.StatusServiceRestart, "server restarting: reconnect with after"
+	case errors.Is(cause, errRevoked):
+		return websocket.StatusPolicyViolation, "the token was taken back"
 	case errors.Is(cause, errNotUTF8):
 		return websocket.StatusInvalidFramePayloadData, "text frame is not UTF-8"
 	case errors.Is(cause, websocket.ErrMessageTooBig):

@@ -327,7 +327,7 @@ func TestEveryErrorHasACode(t *testing.T) {
 func TestCloseCodes(t *testing.T) {
 	t.Parallel()
 	for cause, want := range map[error]websocket.StatusCode{
-		sessions.ErrClosed: 4000, sessions.ErrStalled: 4008, errStopping: 1012, errNotUTF8: 1007,
+		sessions.ErrClosed: 4000, sessions.ErrStalled: 4008, errStopping: 1012, errRevoked: 1008, errNotUTF8: 1007,
 		websocket.ErrMessageTooBig: 1009, errDead: 1001, errWrite: 1011,
 	} {
 		code, reason := closeOf(fmt.Errorf("wrapped: %w", cause))

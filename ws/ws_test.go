@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -1028,4 +1029,75 @@ func TestPingFrames(t *testing.T) {
 	}
 	w.CloseNow()
 	<-done.Done()
+}
+
+// Whoever is no longer to be let in is told so, and cut off at once.
+func TestRevoked(t *testing.T) {
+	t.Parallel()
+	let, revoke := context.WithCancel(context.Background())
+	defer revoke()
+	d := open(t, sessions.Config{}, ws.Config{Revoked: func(*http.Request) context.Context { return let }})
+	s := d.session()
+	p := d.dial(path(s, ""))
+	p.run("echo hi")
+	revoke()
+	if code := p.closed(); code != websocket.StatusPolicyViolation {
+		t.Errorf("closed with %d", code)
+	}
+	if code := d.dial(path(s, "")).closed(); code != websocket.StatusPolicyViolation {
+		t.Errorf("one that comes after it: closed with %d", code)
+	}
+}
+
+func TestMaxMessage(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, ws.Config{MaxMessage: 1 << 10})
+	w := d.wire(path(d.session(), ""))
+	w.send(websocket.MessageText, `{"type":"ping","ref":"`+strings.Repeat("x", 900)+`"}`)
+	for {
+		m, code := w.get()
+		if m == nil {
+			t.Fatalf("closed with %d", code)
+		}
+		if m["type"] == "pong" {
+			break
+		}
+	}
+	w.send(websocket.MessageText, `{"type":"ping","ref":"`+strings.Repeat("x", 1100)+`"}`)
+	for {
+		if m, code := w.get(); m == nil {
+			if code != websocket.StatusMessageTooBig {
+				t.Errorf("closed with %d", code)
+			}
+			return
+		}
+	}
+}
+
+// A frame that is too large is not waited for, however much of it there is to come.
+func TestTooLargeFrameThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, ws.Config{MaxMessage: 1 << 10})
+	s := d.session()
+	nc := d.raw(path(s, ""))
+	if _, err := nc.Write(append([]byte{0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 1<<20)...)); err != nil {
+		t.Fatal(err)
+	}
+	_ = nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.Copy(io.Discard, nc); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection stays: %v", err)
+	}
+}
+
+// A panic in the handler leaves no connection and no client behind.
+func TestPanicEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, ws.Config{Revoked: func(*http.Request) context.Context { panic(http.ErrAbortHandler) }})
+	s := d.session()
+	nc := d.raw(path(s, ""))
+	_ = nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.Copy(io.Discard, nc); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection stays: %v", err)
+	}
+	eventually(t, "the client is no longer counted", func() bool { return s.Info().Clients == 0 })
 }

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"tandem/httpapi"
 	"tandem/sessions"
+	"tandem/ws"
 )
 
 // A config is everything "tandem serve" can be told. [parseConfig] fills it from flags
@@ -19,15 +21,27 @@ type config struct {
 	listen       string
 	tokens       []httpapi.Token // none: only loopback is served
 	tokenFile    string
+	tlsCert      string // "": no TLS
+	tlsKey       string
 	allowHosts   []string
 	allowOrigins []string
-	retention    int
-	stallTimeout time.Duration
-	maxSessions  int
-	maxQueue     int
-	idleTimeout  time.Duration
-	runTimeout   time.Duration
-	logFormat    string
+	envPass      []string // patterns of names
+
+	retention      int
+	memory         int
+	stallTimeout   time.Duration
+	maxSessions    int
+	maxQueue       int
+	maxClients     int
+	maxConnections int
+	maxCode        int
+	maxEnv         int
+	maxMessage     int
+	idleTimeout    time.Duration
+	runTimeout     time.Duration
+	headerTimeout  time.Duration
+	bodyTimeout    time.Duration
+	logFormat      string
 
 	// from says where each option that was given came from, "--listen" or
 	// "TANDEM_LISTEN", so that a message can name what to change.
@@ -54,14 +68,25 @@ func options() []option {
 		{"listen", "ADDR", "127.0.0.1:4477", "host:port to serve on, port 0 picks a free one; or unix:PATH, a socket for this user alone", setListen},
 		{"token", "TOKEN", "", "what clients must present; --token-file keeps it out of 'ps'", setToken},
 		{"token-file", "FILE", "", "file of tokens, one a line, each after \"view \" or \"control \"; control where it stands alone", setTokenFile},
+		{"tls-cert", "FILE", "", "serve TLS with the certificates in this PEM file", setFile(func(c *config) *string { return &c.tlsCert })},
+		{"tls-key", "FILE", "", "and the key in this one", setFile(func(c *config) *string { return &c.tlsKey })},
 		{"allow-host", "HOST,…", "", "further Host names to answer to without a token", setAllowHosts},
-		{"allow-origin", "ORIGIN,…", "", "further Origins whose pages may connect", setAllowOrigins},
-		{"retention", "SIZE", sizeOf(sessions.DefaultRetention), "output kept per session", setRetention},
+		{"allow-origin", "ORIGIN,…", "", "further Origins whose pages may connect, as https://example.com, https://*.example.com or http://localhost:*", setAllowOrigins},
+		{"env-pass", "NAME,…", "", "further variables that sessions inherit; NAME* for all that begin so", setEnvPass},
+		{"retention", "SIZE", sizeOf(sessions.DefaultRetention), "output kept per session", sizeSetter(sessions.MinRetention, math.MaxInt, func(c *config) *int { return &c.retention })},
+		{"memory", "SIZE", sizeOf(sessions.DefaultMemory), "output kept of all sessions", sizeSetter(sessions.MinRetention, math.MaxInt, func(c *config) *int { return &c.memory })},
 		{"stall-timeout", "TIME", sessions.DefaultStallTimeout.String(), "cut off a reader that takes nothing for so long", durationSetter(1, func(c *config) *time.Duration { return &c.stallTimeout })},
-		{"max-sessions", "N", strconv.Itoa(sessions.DefaultMaxSessions), "sessions at a time", countSetter(func(c *config) *int { return &c.maxSessions })},
-		{"max-queue", "N", strconv.Itoa(sessions.DefaultMaxQueue), "runs waiting in one session", countSetter(func(c *config) *int { return &c.maxQueue })},
+		{"max-sessions", "N", strconv.Itoa(sessions.DefaultMaxSessions), "sessions at a time", countSetter(1, func(c *config) *int { return &c.maxSessions })},
+		{"max-queue", "N", strconv.Itoa(sessions.DefaultMaxQueue), "runs waiting in one session", countSetter(1, func(c *config) *int { return &c.maxQueue })},
+		{"max-clients", "N", strconv.Itoa(sessions.DefaultMaxClients), "clients attached to one session", countSetter(1, func(c *config) *int { return &c.maxClients })},
+		{"max-connections", "N", "0", "connections at a time; 0: a quarter of the descriptors the process may have", countSetter(0, func(c *config) *int { return &c.maxConnections })},
+		{"max-code", "SIZE", sizeOf(sessions.MaxCode), "code of one run, or the input that comes with it", sizeSetter(1, sessions.MaxCode, func(c *config) *int { return &c.maxCode })},
+		{"max-env", "SIZE", sizeOf(sessions.MaxEnv), "names and values of one environment", sizeSetter(1, sessions.MaxEnv, func(c *config) *int { return &c.maxEnv })},
+		{"max-message", "SIZE", sizeOf(ws.DefaultMaxMessage), "one message of a WebSocket, or one JSON body", sizeSetter(1<<10, math.MaxInt32, func(c *config) *int { return &c.maxMessage })},
 		{"idle-timeout", "TIME", "0", "end a session nobody used for so long; 0: never", durationSetter(0, func(c *config) *time.Duration { return &c.idleTimeout })},
 		{"run-timeout", "TIME", "0", "longest a run may take; 0: no limit", durationSetter(0, func(c *config) *time.Duration { return &c.runTimeout })},
+		{"header-timeout", "TIME", "10s", "longest the header of a request may take to arrive", durationSetter(time.Millisecond, func(c *config) *time.Duration { return &c.headerTimeout })},
+		{"body-timeout", "TIME", httpapi.DefaultBodyTimeout.String(), "longest a JSON body may take to arrive", durationSetter(time.Millisecond, func(c *config) *time.Duration { return &c.bodyTimeout })},
 		{"log-format", "FORMAT", "text", "text or json, on stderr", setLogFormat},
 	}
 }
@@ -153,8 +178,14 @@ func (c *config) validate() error {
 		}
 		c.tokens = tokens
 	}
+	if (c.tlsCert == "") != (c.tlsKey == "") {
+		return usagef("--tls-cert and --tls-key belong together: give both")
+	}
+	if c.memory < c.retention {
+		return usagef("%s: less than the %d bytes that %s allows one session: use more", c.source("memory"), c.retention, c.source("retention"))
+	}
 	if len(c.tokens) == 0 && !localAddress(c.listen) {
-		return usagef("%s %s: without a token only loopback addresses are served: use --token-file or --token, or listen on 127.0.0.1",
+		return usagef("%s %s: without a token only loopback addresses are served: use --token-file or --token, or listen on 127.0.0.1 or unix:PATH",
 			c.source("listen"), c.listen)
 	}
 	return nil

@@ -63,6 +63,17 @@ func TestEveryOptionFromFlagAndVariable(t *testing.T) {
 		{"retention", "2MiB", "3MiB", func(c *config) bool { return c.retention == 2<<20 }},
 		{"stall-timeout", "1m30s", "5s", func(c *config) bool { return c.stallTimeout == 90*time.Second }},
 		{"max-sessions", "7", "8", func(c *config) bool { return c.maxSessions == 7 }},
+		{"tls-cert", "/c", "/d", func(c *config) bool { return c.tlsCert == "/c" }},
+		{"tls-key", "/c", "/d", func(c *config) bool { return c.tlsKey == "/c" }},
+		{"env-pass", "JAVA_HOME, NODE_*", "X", func(c *config) bool { return slices.Equal(c.envPass, []string{"JAVA_HOME", "NODE_*"}) }},
+		{"memory", "1GiB", "3GiB", func(c *config) bool { return c.memory == 1<<30 }},
+		{"max-clients", "7", "8", func(c *config) bool { return c.maxClients == 7 }},
+		{"max-connections", "7", "8", func(c *config) bool { return c.maxConnections == 7 }},
+		{"max-code", "1KiB", "2KiB", func(c *config) bool { return c.maxCode == 1<<10 }},
+		{"max-env", "1KiB", "2KiB", func(c *config) bool { return c.maxEnv == 1<<10 }},
+		{"max-message", "1MiB", "2MiB", func(c *config) bool { return c.maxMessage == 1<<20 }},
+		{"header-timeout", "1s", "2s", func(c *config) bool { return c.headerTimeout == time.Second }},
+		{"body-timeout", "1s", "2s", func(c *config) bool { return c.bodyTimeout == time.Second }},
 		{"max-queue", "7", "8", func(c *config) bool { return c.maxQueue == 7 }},
 		{"idle-timeout", "1h", "2h", func(c *config) bool { return c.idleTimeout == time.Hour }},
 		{"run-timeout", "1h", "2h", func(c *config) bool { return c.runTimeout == time.Hour }},
@@ -78,6 +89,9 @@ func TestEveryOptionFromFlagAndVariable(t *testing.T) {
 			"variable":           {nil, map[string]string{variable: o.value}},
 			"flag over variable": {[]string{"--" + o.name, o.value}, map[string]string{variable: o.other}},
 		} {
+			if o.name == "tls-cert" || o.name == "tls-key" { // neither goes alone
+				c.args = append(c.args, "--"+map[string]string{"tls-cert": "tls-key", "tls-key": "tls-cert"}[o.name], "/e")
+			}
 			if got, err := parse(c.args, c.variables); err != nil || !o.holds(got) {
 				t.Errorf("%s by %s: %+v, %v", o.name, how, got, err)
 			}
@@ -254,8 +268,27 @@ func TestPageLink(t *testing.T) {
 		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80}, nil, "http://127.0.0.1:80/"},
 		{&net.TCPAddr{IP: net.IPv6unspecified, Port: 1}, []httpapi.Token{{Secret: "a+b/c=#"}, {Secret: "d"}}, "http://localhost:1/#token=a%2Bb%2Fc%3D%23"},
 	} {
-		if got := pageLink(test.addr, test.tokens); got != test.want {
+		if got := pageLink("http", test.addr, test.tokens); got != test.want {
 			t.Errorf("%s, want %s", got, test.want)
 		}
 	}
+}
+
+// Whatever a token file holds, it is refused, without telling what is in it, or it yields
+// tokens that can be sent.
+func FuzzTokens(f *testing.F) {
+	for _, seed := range []string{"plain\n", "# comment\r\n\ncontrol boss\r\nview guest\n", "view \n", "two words", "\x00", "control  x", "view view"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		tokens, err := parseTokens(text)
+		if (err == nil) != (len(tokens) > 0) {
+			t.Errorf("%d tokens and %v", len(tokens), err)
+		}
+		for _, token := range tokens {
+			if checkToken(token.Secret) != nil || !strings.Contains(text, token.Secret) {
+				t.Errorf("%q yields %q", text, token.Secret)
+			}
+		}
+	})
 }

@@ -73,9 +73,44 @@ func removeStale(path string) error {
 	return err
 }
 
-// listen opens the listener. That it cannot is a matter of configuration: another address
-// may do.
+// listen opens the listener, or takes the one that was opened for the program. That it
+// cannot is a matter of configuration: another address may do.
 func listen(c *config, p process) (net.Listener, error) {
+	ln, err := takePassed(p)
+	if err != nil {
+		return nil, err
+	}
+	if ln == nil {
+		ln, err = listenOn(c, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// "localhost" is whatever the machine says it is.
+	if a, ok := ln.Addr().(*net.TCPAddr); ok && len(c.tokens) == 0 && !a.IP.IsLoopback() {
+		_ = ln.Close()
+		return nil, usagef("%s %s: it leads to %v, and without a token only loopback addresses are served: use 127.0.0.1",
+			c.source("listen"), c.listen, a.IP)
+	}
+	return ln, nil
+}
+
+// takePassed returns the socket that was opened for the program, nil where none was.
+func takePassed(p process) (net.Listener, error) {
+	passed, err := p.passed()
+	if err != nil {
+		return nil, usagef("the sockets that are passed by LISTEN_FDS cannot be used: %w", err)
+	}
+	if len(passed) == 0 {
+		return nil, nil
+	}
+	if len(passed) > 1 || passed[0] == nil {
+		return nil, usagef("%d sockets are passed by LISTEN_FDS: pass one that listens", len(passed))
+	}
+	return passed[0], nil
+}
+
+func listenOn(c *config, p process) (net.Listener, error) {
 	if path, ok := socketPath(c.listen); ok {
 		return listenUnix(c, p, path)
 	}
@@ -85,12 +120,6 @@ func listen(c *config, p process) (net.Listener, error) {
 		return nil, usagef("%s %s: the port is in use: choose another, or port 0 for any that is free", c.source("listen"), c.listen)
 	case err != nil:
 		return nil, usagef("%s %s: cannot listen there: %w", c.source("listen"), c.listen, err)
-	}
-	// "localhost" is whatever the machine says it is.
-	if a, ok := ln.Addr().(*net.TCPAddr); ok && len(c.tokens) == 0 && !a.IP.IsLoopback() {
-		_ = ln.Close()
-		return nil, usagef("%s %s: it leads to %v, and without a token only loopback addresses are served: use 127.0.0.1",
-			c.source("listen"), c.listen, a.IP)
 	}
 	return ln, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 )
 
 // The exit codes of the program.
@@ -27,6 +28,12 @@ type process struct {
 	listen         func(network, address string) (net.Listener, error)
 	// signals begins to deliver the signals that ask the program to end, until stop is called.
 	signals func() (c <-chan os.Signal, stop func())
+
+	environ  []string                       // what sessions may inherit a part of
+	adopt    bool                           // all children of the process are the server's: see sessions.Config
+	passed   func() ([]net.Listener, error) // sockets that were opened for the program
+	notify   func(state string)             // tells whoever supervises the program
+	watchdog time.Duration                  // how often that wants to hear from it; 0: never
 }
 
 // A command is one subcommand. Its run returns the exit code.
@@ -39,6 +46,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"serve", "serve sessions over REST and WebSocket", runServe},
+		{"systemd-unit", "print a unit file", runUnit},
 		{"version", "print the version", runVersion},
 		{"guard", "", runGuard},
 	}
@@ -47,12 +55,17 @@ func commands() []command {
 func main() {
 	closeOnExec()
 	os.Exit(run(context.Background(), os.Args[1:], process{
-		stdin:   os.Stdin,
-		stdout:  os.Stdout,
-		stderr:  os.Stderr,
-		getenv:  os.LookupEnv,
-		listen:  openListener,
-		signals: notifySignals,
+		stdin:    os.Stdin,
+		stdout:   os.Stdout,
+		stderr:   os.Stderr,
+		getenv:   os.LookupEnv,
+		listen:   openListener,
+		signals:  notifySignals,
+		environ:  os.Environ(),
+		adopt:    true,
+		passed:   passedListeners,
+		notify:   notifySystemd,
+		watchdog: watchdogInterval(),
 	}))
 }
 
@@ -89,7 +102,7 @@ func printUsage(w io.Writer) {
 	b.WriteString("tandem serves persistent bash sessions over REST and WebSocket.\n\nUsage:\n")
 	for _, c := range commands() {
 		if c.summary != "" {
-			fmt.Fprintf(&b, "  tandem %-10s %s\n", c.name, c.summary)
+			fmt.Fprintf(&b, "  tandem %-13s %s\n", c.name, c.summary)
 		}
 	}
 	b.WriteString("\n'tandem COMMAND --help' tells more about a command.\n")

@@ -57,6 +57,9 @@ func surroundings(variables map[string]string) (p process, stdout, stderr *outpu
 		getenv:  func(name string) (string, bool) { v, ok := variables[name]; return v, ok },
 		listen:  func(string, string) (net.Listener, error) { return nil, errors.New("this test serves nothing") },
 		signals: func() (<-chan os.Signal, func()) { return nil, func() {} },
+		environ: os.Environ(),
+		passed:  func() ([]net.Listener, error) { return nil, nil },
+		notify:  func(string) {},
 	}, stdout, stderr
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,13 +24,12 @@ import (
 	"tandem/ws"
 )
 
-// What the HTTP server allows a client before a handler sees it. There is no limit on
+// What the HTTP server allows a client beside what flags say. There is no limit on
 // writing: event streams last as long as their runs, and stalled readers are cut off by
 // the rule they are told.
 const (
-	readHeaderTimeout = 10 * time.Second
-	keepAliveTimeout  = 2 * time.Minute
-	maxHeaderBytes    = 64 << 10
+	keepAliveTimeout = 2 * time.Minute
+	maxHeaderBytes   = 64 << 10
 )
 
 // runServe is "tandem serve": flags, config, checks, build, serve, and the end in order.
@@ -58,11 +59,15 @@ func listenAndServe(ctx context.Context, c *config, bash string, p process) erro
 	// From here on, so that every process started has the default dispositions.
 	signals, stop := p.signals()
 	defer stop()
+	keys, err := newKeyPair(c)
+	if err != nil {
+		return err
+	}
 	ln, err := listen(c, p)
 	if err != nil {
 		return err
 	}
-	s, err := build(c, bash, ln, newLogger(c, p))
+	s, err := build(c, bash, ln, keys, p)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
@@ -77,12 +82,16 @@ func announce(stdout io.Writer, c *config, addr net.Addr) {
 		_, _ = fmt.Fprintf(stdout, "tandem listening on unix:%s\n", addr)
 		return
 	}
-	_, _ = fmt.Fprintf(stdout, "tandem listening on http://%s\n", addr)
+	scheme := "http"
+	if c.tlsCert != "" {
+		scheme = "https"
+	}
+	_, _ = fmt.Fprintf(stdout, "tandem listening on %s://%s\n", scheme, addr)
 	tokens := c.tokens
 	if !isTerminal(stdout) {
 		tokens = nil // whatever keeps the output is not to keep the token
 	}
-	_, _ = fmt.Fprintf(stdout, "open %s\n", pageLink(addr, tokens))
+	_, _ = fmt.Fprintf(stdout, "open %s\n", pageLink(scheme, addr, tokens))
 }
 
 // isTerminal reports whether somebody reads what is written to w, as far as can be told.
@@ -97,8 +106,8 @@ func isTerminal(w io.Writer) bool {
 
 // pageLink is the address of the page for a browser on this machine. The token is in the
 // fragment, which a browser does not send.
-func pageLink(addr net.Addr, tokens []httpapi.Token) string {
-	u := url.URL{Scheme: "http", Host: addr.String(), Path: "/"}
+func pageLink(scheme string, addr net.Addr, tokens []httpapi.Token) string {
+	u := url.URL{Scheme: scheme, Host: addr.String(), Path: "/"}
 	if a, ok := addr.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
 		u.Host = net.JoinHostPort("localhost", strconv.Itoa(a.Port))
 	}
@@ -122,7 +131,12 @@ type server struct {
 	listener net.Listener
 	ready    *atomic.Bool       // what /readyz answers
 	streams  context.CancelFunc // ends the requests that are still being answered
+	reloads  *reloader
+	notify   func(state string)
+	watchdog time.Duration
+	terminal bool // the program was started from one
 	manager  interface {
+		List() []*sessions.Session
 		Drain(ctx context.Context) error
 		Close(ctx context.Context) error
 	}
@@ -132,18 +146,25 @@ type server struct {
 }
 
 // build makes the server from a valid config. It serves on ln once serve is called.
-func build(c *config, bash string, ln net.Listener, log *slog.Logger) (*server, error) {
+func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*server, error) {
+	log := newLogger(c, p)
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find the program to start guardians with: %w", err)
 	}
 	manager, err := sessions.New(sessions.Config{
 		Bash:         bash,
+		Env:          sessionEnv(p.environ, c.envPass),
 		Guardian:     []string{exe, "guard"},
+		Adopt:        p.adopt,
 		Logger:       log,
 		MaxSessions:  c.maxSessions,
 		MaxQueue:     c.maxQueue,
+		MaxClients:   c.maxClients,
+		MaxCode:      c.maxCode,
+		MaxEnv:       c.maxEnv,
 		Retention:    c.retention,
+		Memory:       c.memory,
 		StallTimeout: c.stallTimeout,
 		IdleTimeout:  c.idleTimeout,
 		RunTimeout:   c.runTimeout,
@@ -151,21 +172,29 @@ func build(c *config, bash string, ln net.Listener, log *slog.Logger) (*server, 
 	if err != nil {
 		return nil, fmt.Errorf("start the session manager: %w", err)
 	}
+	var tokens *httpapi.Tokens
+	if len(c.tokens) > 0 {
+		tokens = httpapi.NewTokens(c.tokens...)
+	}
 	self := "tandem/" + version()
 	sockets := ws.New(ws.Config{
 		Sessions:     manager,
 		Logger:       log,
 		Server:       self,
 		ViewOnly:     httpapi.ViewOnly,
+		Revoked:      httpapi.Revoked,
+		MaxMessage:   int64(c.maxMessage),
 		StallTimeout: c.stallTimeout,
 	})
 	ready := new(atomic.Bool)
 	handler := httpapi.New(httpapi.Config{
 		Sessions:     manager,
 		Messages:     func() httpapi.EntryEncoder { return &ws.Encoder{Server: self} },
-		Tokens:       c.tokens,
+		Tokens:       tokens,
 		AllowHosts:   c.allowHosts,
 		AllowOrigins: c.allowOrigins,
+		MaxBody:      int64(c.maxMessage),
+		BodyTimeout:  c.bodyTimeout,
 		StallTimeout: c.stallTimeout,
 		Logger:       log,
 		Ready:        ready.Load,
@@ -173,15 +202,43 @@ func build(c *config, bash string, ln net.Listener, log *slog.Logger) (*server, 
 		WebSocket:    routes(sockets),
 	})
 	base, cancel := context.WithCancel(context.Background())
+	crowd := newCrowd(ln, c.maxConnections, log)
+	web := newHTTPServer(base, handler, log)
+	web.ReadHeaderTimeout = c.headerTimeout
+	web.ConnState = crowd.note
+	if keys != nil {
+		web.TLSConfig = keys.config()
+	}
 	return &server{
 		log:      log,
-		listener: ln,
+		listener: crowd,
 		ready:    ready,
 		streams:  cancel,
 		manager:  manager,
 		sockets:  sockets,
-		http:     newHTTPServer(base, handler, log),
+		http:     web,
+		reloads:  newReloader(log, watches(c, tokens, keys)...),
+		notify:   p.notify,
+		watchdog: p.watchdog,
+		terminal: hasTerminal(),
 	}, nil
+}
+
+// watches are the files that are read again when they change.
+func watches(c *config, tokens *httpapi.Tokens, keys *keyPair) (all []*watch) {
+	if c.tokenFile != "" && tokens != nil {
+		all = append(all, &watch{what: "tokens", files: []string{c.tokenFile}, load: func() error {
+			list, err := readTokens(c.tokenFile)
+			if err == nil {
+				tokens.Replace(list...)
+			}
+			return err
+		}})
+	}
+	if keys != nil {
+		all = append(all, &watch{what: "certificate", files: []string{keys.cert, keys.key}, load: keys.load})
+	}
+	return all
 }
 
 // routes is the WebSocket door as one handler.
@@ -194,12 +251,12 @@ func routes(sockets *ws.Handler) http.Handler {
 
 func newHTTPServer(base context.Context, handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       keepAliveTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		BaseContext:       func(net.Listener) context.Context { return base },
+		Handler:        handler,
+		IdleTimeout:    keepAliveTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		BaseContext:    func(net.Listener) context.Context { return base },
+		TLSNextProto:   map[string]func(*http.Server, *tls.Conn, http.Handler){}, // no HTTP/2
 	}
 }
 
@@ -214,20 +271,13 @@ var errAtOnce = errors.New("ended at once by a second signal, without waiting fo
 func (s *server) serve(ctx context.Context, signals <-chan os.Signal) error {
 	served := make(chan error, 1)
 	s.ready.Store(true)
-	go func() { served <- s.http.Serve(s.listener) }()
+	go func() { served <- s.accept() }()
+	s.notify(stateReady)
+	stopHelpers := s.startHelpers()
+	defer stopHelpers()
 
-	var failed error
-	select {
-	case <-ctx.Done():
-		s.log.Info("ending", "cause", context.Cause(ctx))
-	case sig := <-signals:
-		s.log.Info("ending", "signal", sig.String())
-	case err := <-served:
-		served <- err
-		failed = fmt.Errorf("accept connections: %w", err)
-		s.log.Error("ending", "error", failed)
-	}
-
+	failed := s.untilEnd(ctx, signals, served)
+	s.notify(stateStopping)
 	down := make(chan error, 1)
 	go func() {
 		err := shutDown(s.log, s.stages())
@@ -243,6 +293,48 @@ func (s *server) serve(ctx context.Context, signals <-chan os.Signal) error {
 			if sig != syscall.SIGHUP {
 				return errAtOnce
 			}
+		}
+	}
+}
+
+// accept serves connections until the server is shut down.
+func (s *server) accept() error {
+	if s.http.TLSConfig != nil {
+		return s.http.ServeTLS(s.listener, "", "")
+	}
+	return s.http.Serve(s.listener)
+}
+
+// startHelpers starts what runs beside the server until stop is called, which waits for it.
+func (s *server) startHelpers() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var helpers sync.WaitGroup
+	helpers.Go(func() { s.reloads.run(ctx) })
+	helpers.Go(func() { feedWatchdog(ctx, s.watchdog, func() { s.manager.List() }, s.notify) })
+	return func() {
+		cancel()
+		helpers.Wait()
+	}
+}
+
+// untilEnd returns when the server is to end, with an error if that is because it failed.
+func (s *server) untilEnd(ctx context.Context, signals <-chan os.Signal, served chan error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			s.log.Info("ending", "cause", context.Cause(ctx))
+			return nil
+		case sig := <-signals:
+			if sig == syscall.SIGHUP && s.terminal == hasTerminal() && s.reloads.ask() {
+				continue
+			}
+			s.log.Info("ending", "signal", sig.String())
+			return nil
+		case err := <-served:
+			served <- err
+			failed := fmt.Errorf("accept connections: %w", err)
+			s.log.Error("ending", "error", failed)
+			return failed
 		}
 	}
 }

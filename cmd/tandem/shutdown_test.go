@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"tandem/sessions"
 )
 
 // A diary notes what happened, in order.
@@ -40,6 +42,8 @@ type fakeManager struct {
 	onDrain func()
 	err     error // of Close
 }
+
+func (m fakeManager) List() []*sessions.Session { return nil }
 
 func (m fakeManager) Drain(context.Context) error {
 	m.note("runs")
@@ -89,6 +93,7 @@ type rig struct {
 	runEnds chan struct{}
 	hold    chan struct{}
 	err     chan error
+	told    chan string // what systemd was
 }
 
 func newRig(t *testing.T, closeErr error) *rig {
@@ -100,7 +105,7 @@ func newRig(t *testing.T, closeErr error) *rig {
 	ln := &listener{Listener: inner}
 	r := &rig{
 		diary: new(diary), signals: make(chan os.Signal, 4), asked: make(chan struct{}, 4),
-		runEnds: make(chan struct{}), hold: make(chan struct{}), err: make(chan error, 1),
+		runEnds: make(chan struct{}), hold: make(chan struct{}), err: make(chan error, 1), told: make(chan string, 8),
 	}
 	base, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -117,6 +122,7 @@ func newRig(t *testing.T, closeErr error) *rig {
 	r.server = &server{
 		log: log, listener: ln, ready: new(atomic.Bool), streams: cancel,
 		manager: manager, sockets: fakeSockets{r.diary, r.hold}, http: newHTTPServer(base, http.HandlerFunc(r.stream), log),
+		reloads: newReloader(log), notify: func(state string) { r.told <- state },
 	}
 	return r
 }

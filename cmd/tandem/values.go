@@ -7,19 +7,17 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"tandem/httpapi"
-	"tandem/sessions"
 )
 
 // localAddress reports whether a listen address is out of other machines' reach: loopback,
-// or a socket file, which is its owner's alone. A name other
-// than localhost is never trusted to: what it resolves to can change.
+// or a socket file, which is its owner's alone. A name other than localhost is never trusted
+// to: what it resolves to can change.
 func localAddress(address string) bool {
 	if _, ok := socketPath(address); ok {
 		return true
@@ -142,25 +140,40 @@ func setAllowHosts(c *config, v string) error {
 func setAllowOrigins(c *config, v string) error {
 	for origin := range strings.SplitSeq(v, ",") {
 		origin = strings.ToLower(strings.TrimSpace(origin))
-		u, err := url.Parse(origin)
-		if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host {
-			return fmt.Errorf("%q is not an origin: write scheme://host or scheme://host:port, as in https://example.com", origin)
+		if err := httpapi.CheckOriginPattern(origin); err != nil {
+			return err
 		}
 		c.allowOrigins = append(c.allowOrigins, origin)
 	}
 	return nil
 }
 
-func setRetention(c *config, v string) error {
-	n, err := parseSize(v)
-	if err != nil {
-		return err
+// setFile takes the path of a file.
+func setFile(field func(*config) *string) func(*config, string) error {
+	return func(c *config, v string) error {
+		if v == "" {
+			return errors.New("the name is empty: give the path of a file")
+		}
+		*field(c) = v
+		return nil
 	}
-	if n < sessions.MinRetention {
-		return fmt.Errorf("%q is too little: use at least %dKiB", v, sessions.MinRetention>>10)
+}
+
+// sizeSetter parses a number of bytes between least and most.
+func sizeSetter(least, most int, field func(*config) *int) func(*config, string) error {
+	return func(c *config, v string) error {
+		n, err := parseSize(v)
+		switch {
+		case err != nil:
+			return err
+		case n < least:
+			return fmt.Errorf("%q is too little: use at least %s", v, sizeOf(least))
+		case n > most:
+			return fmt.Errorf("%q is too much: use at most %s", v, sizeOf(most))
+		}
+		*field(c) = n
+		return nil
 	}
-	c.retention = n
-	return nil
 }
 
 // parseSize reads a number of bytes, written plain or with KiB, MiB or GiB.
@@ -181,8 +194,18 @@ func parseSize(v string) (int, error) {
 	return int(n) * unit, nil
 }
 
-// sizeOf writes a whole number of MiB as parseSize reads it.
-func sizeOf(n int) string { return strconv.Itoa(n>>20) + "MiB" }
+// sizeOf writes a size as parseSize reads it.
+func sizeOf(n int) string {
+	switch {
+	case n%(1<<30) == 0:
+		return strconv.Itoa(n>>30) + "GiB"
+	case n%(1<<20) == 0:
+		return strconv.Itoa(n>>20) + "MiB"
+	case n%(1<<10) == 0:
+		return strconv.Itoa(n>>10) + "KiB"
+	}
+	return strconv.Itoa(n)
+}
 
 // durationSetter parses a duration of at least least.
 func durationSetter(least time.Duration, field func(*config) *time.Duration) func(*config, string) error {
@@ -201,12 +224,12 @@ func durationSetter(least time.Duration, field func(*config) *time.Duration) fun
 	}
 }
 
-// countSetter parses a number of at least one.
-func countSetter(field func(*config) *int) func(*config, string) error {
+// countSetter parses a number of at least least.
+func countSetter(least int64, field func(*config) *int) func(*config, string) error {
 	return func(c *config, v string) error {
 		n, err := strconv.ParseInt(v, 10, 32)
-		if err != nil || n < 1 {
-			return fmt.Errorf("%q is not a limit: use a whole number of at least 1", v)
+		if err != nil || n < least {
+			return fmt.Errorf("%q is not a limit: use a whole number of at least %d", v, least)
 		}
 		*field(c) = int(n)
 		return nil

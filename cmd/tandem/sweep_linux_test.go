@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A server and its guardian that are killed together leave what no shell holds. The next
+// server ends that, and leaves alone what a living one has.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	bin, dir := buildProgram(t), t.TempDir()
+	start := func() *program { return startProgram(t, "env", "TMPDIR="+dir, bin) }
+	dead, living := start(), start()
+	for p, time := range map[*program]string{dead: "4711", living: "4712"} {
+		status, answer := request(t, "POST", p.url+"/session/"+p.session()+"/run", `{"code":"setsid sleep `+time+` >/dev/null 2>&1 </dev/null & disown; echo ok"}`, asJSON)
+		if status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+	}
+	running := func(command string) (pids []int) {
+		for _, pr := range dead.processes() {
+			if strings.Contains(pr.command, command) {
+				pids = append(pids, pr.pid)
+			}
+		}
+		return pids
+	}
+	dead.eventually("the processes run", func() string {
+		if len(running("sleep 4711")) != 1 || len(running("sleep 4712")) != 1 {
+			return fmt.Sprint(dead.processes())
+		}
+		return ""
+	})
+	for _, pid := range running(" guard ") {
+		if parentOf(t, pid) == dead.cmd.Process.Pid {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	_ = dead.cmd.Process.Kill()
+	<-dead.exited
+	if len(running("sleep 4711")) != 1 {
+		t.Fatal("nothing is left that could be swept")
+	}
+	start()
+	dead.eventually("what the dead server left", func() string {
+		if left := running("sleep 4711"); len(left) > 0 {
+			return fmt.Sprint(left)
+		}
+		return ""
+	})
+	if dirs, _ := filepath.Glob(filepath.Join(dir, "tandem-*")); len(dirs) != 2 {
+		t.Errorf("directories: %q, want those of the two that live", dirs)
+	}
+	if len(running("sleep 4712")) != 1 {
+		t.Error("what the living server has was ended")
+	}
+}
+
+func parentOf(t *testing.T, pid int) (ppid int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "PPid:")
+	_, _ = fmt.Sscan(rest, &ppid)
+	return ppid
+}
