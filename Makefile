@@ -13,7 +13,7 @@ STATICCHECK := go tool -modfile=.ci/tools.mod staticcheck
 
 GO_DIRS := cmd httpapi sessions web/*.go ws
 
-.PHONY: build run test fmt lint bench page browser
+.PHONY: build run test fmt lint bench fuzz soak page browser
 
 ## build: bin/tandem, with the page in it
 build: page
@@ -43,6 +43,27 @@ lint:
 ## bench: the benchmarks
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
+
+# The fuzz targets, each for so long, beginning with what is kept in testdata/fuzz.
+FUZZ_TIME ?= 5s
+## fuzz: look for inputs that break a parser or the journal
+fuzz:
+	@for package in ./cmd/tandem ./httpapi ./sessions ./ws; do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_TIME) $$package >"$${TMPDIR:-/tmp}/fuzz.$$$$" 2>&1 || \
+				{ cat "$${TMPDIR:-/tmp}/fuzz.$$$$"; rm -f "$${TMPDIR:-/tmp}/fuzz.$$$$"; exit 1; }; \
+			rm -f "$${TMPDIR:-/tmp}/fuzz.$$$$"; \
+		done; \
+	done
+
+# How long, and what chance is to begin with: SOAK="-for 10m -seed 7".
+SOAK ?= -for 2m
+## soak: mixed clients and faults against the program with the race detector in it
+soak:
+	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; \
+	go build -race -o "$$bin/tandem" ./cmd/tandem; go build -o "$$bin/soak" ./cmd/tandem-soak; \
+	"$$bin/soak" -bin "$$bin/tandem" $(SOAK)
 
 # The browser that the page is tested in.
 CHROMIUM ?= /usr/bin/chromium
