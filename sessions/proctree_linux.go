@@ -288,11 +288,12 @@ func (s procSet) signalAll(sig syscall.Signal, but int) (n int) {
 // grace. It returns when none is left, or false when some cannot be killed within limit.
 func (s procSet) endAll(but int, grace, limit time.Duration) bool {
 	start := time.Now()
-	if grace > 0 && s.askToEnd(but, grace) {
-		return true
+	if grace > 0 {
+		s.askToEnd(but, grace)
 	}
 	for pause := time.Duration(0); ; pause = min(pause+time.Millisecond, 20*time.Millisecond) {
-		if s.signalAll(unix.SIGKILL, but) == 0 {
+		last := lastPID()
+		if s.signalAll(unix.SIGKILL, but)+s.killSince(last, but) == 0 {
 			return true
 		}
 		if time.Since(start) > grace+limit {
@@ -302,21 +303,54 @@ func (s procSet) endAll(but int, grace, limit time.Duration) bool {
 	}
 }
 
-// askToEnd sends TERM to every process of the set but one, and returns when all have ended,
-// or false after grace.
-func (s procSet) askToEnd(but int, grace time.Duration) bool {
+// killSince kills the processes of the set that were started after the one of that number,
+// until nothing more is started, and returns how many there were. What forks and exits, one
+// after the other, is gone by the time a reading of /proc has come to it; it is overtaken by
+// asking for nothing but the newest.
+func (s procSet) killSince(last, but int) (n int) {
+	for range maxChase {
+		newest := lastPID()
+		if newest == last {
+			return n
+		}
+		if newest < last { // the numbers have begun anew
+			return n + 1
+		}
+		for pid := last + 1; pid <= newest; pid++ {
+			if pid != but && s.has(labelOf(pid)) && unix.Kill(pid, unix.SIGKILL) == nil {
+				n++
+			}
+		}
+		last = newest
+	}
+	return n + 1
+}
+
+// maxChase is how often killSince looks for new processes before all are read again.
+const maxChase = 1000
+
+// lastPID is that of the process or thread that was started last (proc(5), loadavg).
+func lastPID() int {
+	b, _ := os.ReadFile("/proc/loadavg")
+	f := bytes.Fields(b)
+	if len(f) < 5 {
+		return 0
+	}
+	pid, _ := strconv.Atoi(string(f[4]))
+	return pid
+}
+
+// askToEnd sends TERM to every process of the set but one, and returns when all seem to have
+// ended, or after grace.
+func (s procSet) askToEnd(but int, grace time.Duration) {
 	start := time.Now()
 	if s.signalAll(unix.SIGTERM, but) == 0 {
-		return true
+		return
 	}
 	s.signalAll(unix.SIGCONT, but)
-	for s.count(but) > 0 {
-		if time.Since(start) >= grace {
-			return false
-		}
+	for s.count(but) > 0 && time.Since(start) < grace {
 		time.Sleep(2 * time.Millisecond)
 	}
-	return true
 }
 
 func (s procSet) count(but int) (n int) {

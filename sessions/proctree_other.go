@@ -46,7 +46,7 @@ func (s procSet) signalAll(sig syscall.Signal, but int) int { return 0 }
 
 func (s procSet) endAll(but int, grace, limit time.Duration) bool { return true }
 
-func (s procSet) askToEnd(but int, grace time.Duration) bool { return true }
+func (s procSet) askToEnd(but int, grace time.Duration) {}
 
 type spin struct{}
 

@@ -632,14 +632,9 @@ func (s *Session) endProcesses() {
 		s.sh.kill()
 		<-s.sh.exited
 	}
-	own := s.processes()
-	if s.cgroup != nil {
-		own.askToEnd(0, endGrace)
-		s.cgroup.kill(killLimit)
-		if !own.endAll(0, 0, killLimit) {
-			s.log.Error("processes could not be killed")
-		}
-	} else if !own.endAll(0, endGrace, killLimit) {
+	s.processes().askToEnd(0, endGrace)
+	s.cgroup.kill(killLimit)
+	if !s.processes().endAll(0, 0, killLimit) { // what moved elsewhere too
 		s.log.Error("processes could not be killed")
 	}
 	if s.sh != nil {
