@@ -4,49 +4,108 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A guardian is a small process that outlives the server to end what the server could not:
 // it holds one end of a pipe, and when the server is gone, however it went, every process
-// with the server's label is killed and the private directory removed.
+// with the server's label is killed and the private directory removed. One that is killed
+// itself is replaced, by the goroutine that waits for it.
 type guardian struct {
+	argv     []string
+	children *children
+	log      *slog.Logger
+	quit     chan struct{} // closed by dismiss
+	done     chan struct{} // the goroutine has returned
+	once     sync.Once
+
+	// Of the goroutine, and after done of everybody.
 	cmd  *exec.Cmd
 	hold io.Closer
-	once sync.Once
-	err  error // of dismiss
+	err  error // of the last one's end
 }
 
-func startGuardian(argv []string, left leftover) (*guardian, error) {
+// guardianPause is how long a guardian that ended is not replaced: it may end at once again.
+const guardianPause = time.Second
+
+func startGuardian(argv []string, left leftover, c *children, log *slog.Logger) (*guardian, error) {
 	argv = append(argv[:len(argv):len(argv)], left.dir, strconv.FormatUint(left.serverID, 10), left.cgroup.dir())
-	cmd := exec.Command(argv[0], argv[1:]...)
+	g := &guardian{argv: argv, children: c, log: log, quit: make(chan struct{}), done: make(chan struct{})}
+	if err := g.start(); err != nil {
+		return nil, err
+	}
+	go g.loop()
+	return g, nil
+}
+
+func (g *guardian) start() error {
+	cmd := exec.Command(g.argv[0], g.argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what is meant for the server's group is not for it
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	hold, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("make guardian's pipe: %w", err)
+		return fmt.Errorf("make guardian's pipe: %w", err)
 	}
+	g.children.mu.Lock()
+	defer g.children.mu.Unlock()
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start guardian: %w", err)
+		return errors.Join(fmt.Errorf("start guardian: %w", err), hold.Close())
 	}
-	return &guardian{cmd: cmd, hold: hold}, nil
+	g.children.own[cmd.Process.Pid] = true
+	g.cmd, g.hold = cmd, hold
+	return nil
 }
 
-func (g *guardian) pid() int { return g.cmd.Process.Pid }
+// wait returns when the guardian has ended.
+func (g *guardian) wait() error {
+	err := g.cmd.Wait()
+	g.children.mu.Lock()
+	defer g.children.mu.Unlock()
+	delete(g.children.own, g.cmd.Process.Pid)
+	return err
+}
+
+func (g *guardian) loop() {
+	defer close(g.done)
+	for {
+		ended := make(chan error, 1)
+		go func() { ended <- g.wait() }()
+		select {
+		case err := <-ended:
+			g.log.Error("the guardian has ended and is replaced", "error", err)
+		case <-g.quit:
+			g.err = errors.Join(g.hold.Close(), <-ended)
+			return
+		}
+		for again := true; again; {
+			select {
+			case <-time.After(guardianPause):
+			case <-g.quit:
+				return
+			}
+			err := g.start()
+			if again = err != nil; again {
+				g.log.Error("replace guardian", "error", err)
+			}
+		}
+	}
+}
 
 // dismiss lets the guardian finish and waits for it.
 func (g *guardian) dismiss() error {
-	g.once.Do(func() {
-		if err := errors.Join(g.hold.Close(), g.cmd.Wait()); err != nil {
-			g.err = fmt.Errorf("dismiss guardian: %w", err)
-		}
-	})
-	return g.err
+	g.once.Do(func() { close(g.quit) })
+	<-g.done
+	if g.err != nil {
+		return fmt.Errorf("dismiss guardian: %w", g.err)
+	}
+	return nil
 }
 
 // Guard is the guardian's whole life: it blocks until hold, the pipe from the server, ends,

@@ -73,7 +73,11 @@
 // written; pipes are closed and goroutines waited for; the private directory is removed.
 // Close of the Manager does that for all, Drain only up to the runs, so that doors can tell
 // their clients in between. When the server dies without all that, the guardian, a process
-// of its own, kills what carries the server's label and removes the directory.
+// of its own, kills what carries the server's label and removes the directory; it is replaced
+// should it die first. Where both are killed, the next server to use the same place does it:
+// see owner.go. A session's processes also share a cgroup where there may be one: see
+// cgroup_linux.go. Orphans become the server's children where that is wanted, and are reaped
+// by the Manager's goroutine: see orphans_linux.go.
 //
 // # What failures do
 //
@@ -238,10 +242,9 @@ func (m *Manager) guard() (err error) {
 		return err
 	}
 	if argv := m.cfg.Guardian; len(argv) > 0 {
-		if m.guardian, err = startGuardian(argv, leftover{dir: m.dir, serverID: m.serverID, cgroup: m.cgroup}); err != nil {
+		if m.guardian, err = startGuardian(argv, leftover{dir: m.dir, serverID: m.serverID, cgroup: m.cgroup}, m.children, m.log); err != nil {
 			return err
 		}
-		m.children.own[m.guardian.pid()] = true
 	}
 	if m.cfg.Adopt {
 		if m.ended, err = m.children.adoptOrphans(); err != nil {

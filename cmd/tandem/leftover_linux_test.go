@@ -54,13 +54,14 @@ func TestLeftover(t *testing.T) {
 				p.t.Errorf("deleted, and there is still %q", left)
 			}
 		}, lives: true},
-		"idle":      {vars: []string{"TANDEM_IDLE_TIMEOUT=500ms"}, end: func(*program, string) {}, lives: true},
-		"SIGTERM":   {end: func(p *program, _ string) { p.signal(syscall.SIGTERM) }},
-		"SIGINT":    {end: func(p *program, _ string) { p.signal(syscall.SIGINT) }},
-		"SIGKILL":   {end: func(p *program, _ string) { p.signal(syscall.SIGKILL) }},
-		"at once":   {end: func(p *program, _ string) { p.signal(syscall.SIGTERM); p.signal(syscall.SIGINT) }},
-		"SIGABRT":   {end: func(p *program, _ string) { p.signal(syscall.SIGABRT) }}, // as by a panic that nobody recovers
-		"no output": {end: func(p *program, _ string) { p.signal(syscall.SIGPIPE); p.signal(syscall.SIGTERM) }},
+		"idle":                   {vars: []string{"TANDEM_IDLE_TIMEOUT=500ms"}, end: func(*program, string) {}, lives: true},
+		"SIGTERM":                {end: func(p *program, _ string) { p.signal(syscall.SIGTERM) }},
+		"SIGINT":                 {end: func(p *program, _ string) { p.signal(syscall.SIGINT) }},
+		"SIGKILL":                {end: func(p *program, _ string) { p.signal(syscall.SIGKILL) }},
+		"at once":                {end: func(p *program, _ string) { p.signal(syscall.SIGTERM); p.signal(syscall.SIGINT) }},
+		"guardian, then SIGKILL": {end: func(p *program, _ string) { p.killGuardian(); p.signal(syscall.SIGKILL) }},
+		"SIGABRT":                {end: func(p *program, _ string) { p.signal(syscall.SIGABRT) }}, // as by a panic that nobody recovers
+		"no output":              {end: func(p *program, _ string) { p.signal(syscall.SIGPIPE); p.signal(syscall.SIGTERM) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -101,6 +102,27 @@ func TestLeftoverOfTimedOutRun(t *testing.T) {
 		t.Errorf("afterwards %s", answer)
 	}
 	p.eventually("zombies", p.zombies)
+}
+
+// killGuardian returns when another has taken its place.
+func (p *program) killGuardian() {
+	p.t.Helper()
+	guardian := func() (pid int) {
+		for _, pr := range p.processes() {
+			if strings.Contains(pr.command, " guard ") && parentOf(pr.pid) == p.cmd.Process.Pid {
+				return pr.pid
+			}
+		}
+		return 0
+	}
+	first := guardian()
+	_ = syscall.Kill(first, syscall.SIGKILL)
+	p.eventually("another guardian", func() string {
+		if now := guardian(); now == 0 || now == first {
+			return "there is none"
+		}
+		return ""
+	})
 }
 
 // tagOf is a number that is in no other command line.

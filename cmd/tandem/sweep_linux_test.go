@@ -38,7 +38,7 @@ func TestSweep(t *testing.T) {
 		return ""
 	})
 	for _, pid := range running(" guard ") {
-		if parentOf(t, pid) == dead.cmd.Process.Pid {
+		if parentOf(pid) == dead.cmd.Process.Pid {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
@@ -62,11 +62,10 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-func parentOf(t *testing.T, pid int) (ppid int) {
-	t.Helper()
+func parentOf(pid int) (ppid int) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		t.Fatal(err)
+		return 0 // it has ended
 	}
 	_, rest, _ := strings.Cut(string(b), "PPid:")
 	_, _ = fmt.Sscan(rest, &ppid)
