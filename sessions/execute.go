@@ -245,7 +245,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		s.log.Debug("label run", "error", err)
 	}
 	sh.forget()
-	lines := strings.TrimSpace(sh.call("go")) + " && ((1))\n" + sh.report("T", x.n, `"$?"`, `"$?"`)
+	lines := strings.TrimSpace(sh.run("go")) + " && ((1))\n" + sh.report("T", x.n, `"$?"`, `"$?"`)
 	if slices.Contains(s.opts, "functrace") {
 		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
 	}

@@ -170,6 +170,7 @@ type Manager struct {
 	bash     string // absolute path
 	bashComm string // the name its processes have
 	dir      string
+	driver   *driver
 	env      []string
 	serverID uint64
 	lock     *os.File // of the private directory: see own
@@ -211,7 +212,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		cfg: cfg, log: cfg.Logger, bash: bash, bashComm: commOf(bash), dir: dir, serverID: rand.Uint64(),
+		cfg: cfg, log: cfg.Logger, bash: bash, bashComm: commOf(bash), dir: dir, driver: newDriver(filepath.Join(dir, "lib")), serverID: rand.Uint64(),
 		budget:   &budget{limit: int64(cfg.Memory)},
 		children: &children{own: map[int]bool{}},
 		buffers:  &sync.Pool{New: func() any { return new([readSize]byte) }},

@@ -186,12 +186,10 @@ func (s *Session) writeDriver() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make session directory: %w", err)
 	}
-	for name, body := range driverFiles(s.dir) {
-		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(body), 0o600); err != nil {
-			return fmt.Errorf("write driver: %w", err)
-		}
+	if err := os.WriteFile(filepath.Join(s.dir, exitScript), s.m.driver.exitFile(s.dir), 0o600); err != nil {
+		return fmt.Errorf("write driver: %w", err)
 	}
-	return nil
+	return s.m.driver.write()
 }
 
 func (s *Session) writeRestore(as restoreMode) error {
@@ -204,7 +202,7 @@ func (s *Session) writeRestore(as restoreMode) error {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(script), 0o600); err != nil {
 			return fmt.Errorf("write state: %w", err)
 		}
-		s.sh.say(s.sh.call(name))
+		s.sh.say(s.sh.run(name))
 	}
 	return nil
 }
@@ -292,7 +290,7 @@ func (s *Session) settle() bool {
 // dropEnv gives the variables of the last run's own environment back the values they had.
 func (s *Session) dropEnv() {
 	if s.ownEnv {
-		s.sh.say(s.sh.call("unenv"))
+		s.sh.say(s.sh.run("unenv"))
 		s.ownEnv = false
 	}
 }
@@ -358,7 +356,7 @@ func (s *Session) tryChangeDir(r *Run) (failed *outcome, again bool) {
 	if err := os.WriteFile(filepath.Join(s.dir, "cd"), []byte(script), 0o600); err != nil {
 		return refusedf(ErrRuntime, "cwd could not be changed: %s", plainError(err)), false
 	}
-	s.sh.say(s.sh.call("cd"))
+	s.sh.say(s.sh.run("cd"))
 	rep, ok := s.await(answerLimit, func(r report) bool { return r.tag == tag })
 	switch {
 	case !ok && s.sh.dead() && !s.endingNow():

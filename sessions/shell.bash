@@ -1,5 +1,6 @@
-# The bash side of a session, cut at the "#:" lines into the files of the session's private
-# directory. @DIR@ stands for that directory, quoted; @DIR@/c is the control FIFO.
+# The bash side of a session, cut at the "#:" lines into files: exit is in the session's
+# private directory, for which @DIR@ stands, quoted; the others are in one that all sessions
+# share, @LIB@. @DIR@/c is the control FIFO.
 #
 # Every word that names a command is written \builtin NAME, so that neither an alias nor a
 # function of the user's stands in for it, and keywords, which an alias can stand in for,
@@ -15,13 +16,13 @@ PS1= PS2=
 \builtin history -c
 
 #: report
-# report TAG STATUS OPTIONS: tells how a run ended, and takes the options and the TMOUT of
+# report TAG STATUS OPTIONS >@DIR@/c: tells how a run ended, and takes the options and the TMOUT of
 # the user's off that the driver's own lines must not run under. The next run gets them
 # back. What the driver cannot do without is enabled again for good. BASHPID tells the shell
 # from a child that an interrupt has made take itself for the shell.
 \builtin set +evxET +o history
 \builtin enable . : eval printf set
-\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}" >@DIR@/c
+\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0' "$1" "$2" "$3" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}"
 \builtin eval "${TMOUT:+TMOUT=0}" 2>/dev/null
 
 #: status
@@ -62,9 +63,9 @@ PS1= PS2=
 
 #: exit
 # The EXIT trap: the state as it is when the shell is about to end.
-\builtin . @DIR@/report X "$?" "$SHELLOPTS"
-\builtin . @DIR@/uncover
-\builtin . @DIR@/checkpoint >@DIR@/c
+\builtin . @LIB@/report X "$?" "$SHELLOPTS" >@DIR@/c
+\builtin . @LIB@/uncover
+\builtin . @LIB@/checkpoint >@DIR@/c
 
 #: uncover
 # Within a function, takes the local variables of all its callers away, so that the global

@@ -21,13 +21,46 @@ var shellBash string
 // moment of its death.
 const ownOutput = 1 << 20
 
-// driverFiles cuts shell.bash into the files of a session's private directory.
-func driverFiles(dir string) map[string]string {
-	files := scriptFiles(shellBash)
-	for name, body := range files {
-		files[name] = strings.ReplaceAll(body, "@DIR@", quote(dir))
+// exitScript is the one file of shell.bash that each session has its own of.
+const exitScript = "exit"
+
+// A driver is what shell.bash holds: the files that all sessions share, and the text of the
+// one that they do not.
+type driver struct {
+	dir   string
+	files map[string]string
+	exit  string
+	mu    sync.Mutex // held while the files are written
+}
+
+func newDriver(dir string) *driver {
+	d := &driver{dir: dir, files: scriptFiles(shellBash)}
+	d.exit = d.files[exitScript]
+	delete(d.files, exitScript)
+	return d
+}
+
+// exitFile is what the shell of a session runs when it exits.
+func (d *driver) exitFile(session string) []byte {
+	return []byte(strings.NewReplacer("@LIB@", quote(d.dir), "@DIR@", quote(session)).Replace(d.exit))
+}
+
+// write lays the shared files out where they are not there, or no longer.
+func (d *driver) write() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if there, err := os.ReadDir(d.dir); err == nil && len(there) == len(d.files) {
+		return nil
 	}
-	return files
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return fmt.Errorf("make directory of the driver: %w", err)
+	}
+	for name, body := range d.files {
+		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(body), 0o600); err != nil {
+			return fmt.Errorf("write driver: %w", err)
+		}
+	}
+	return nil
 }
 
 // scriptFiles cuts a script at its "#:" lines and leaves the comments out.
@@ -54,6 +87,7 @@ func scriptFiles(script string) map[string]string {
 // reports after notify; its death closes exited.
 type shell struct {
 	dir       string
+	lib       string  // where the driver's files are
 	processes procSet // the session's
 	pid       int
 	in        *os.File // commands
@@ -78,7 +112,7 @@ type shell struct {
 // spawnShell starts a bash in the session's private directory. It returns once the process
 // is there; the shell takes commands from then on.
 func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
-	sh := &shell{dir: s.dir, processes: s.processes(), notify: make(chan struct{}, 1), exited: make(chan struct{})}
+	sh := &shell{dir: s.dir, lib: s.m.driver.dir, processes: s.processes(), notify: make(chan struct{}, 1), exited: make(chan struct{})}
 	cmdR, cmdW, err := newPipePair()
 	if err != nil {
 		return nil, fmt.Errorf("make command pipe: %w", err)
@@ -270,9 +304,16 @@ func (sh *shell) say(lines string) (ok bool) {
 	return err == nil
 }
 
-// call is the command line that runs one of the driver's files.
+// call is the command line that runs one of the driver's files, run one that runs a file in
+// the session's directory.
 func (sh *shell) call(file string, args ...string) string {
-	line := `\builtin . ` + quote(filepath.Join(sh.dir, file))
+	return source(filepath.Join(sh.lib, file), args...)
+}
+
+func (sh *shell) run(file string) string { return source(filepath.Join(sh.dir, file)) }
+
+func source(path string, args ...string) string {
+	line := `\builtin . ` + quote(path)
 	for _, a := range args {
 		line += " " + a
 	}
@@ -282,7 +323,7 @@ func (sh *shell) call(file string, args ...string) string {
 // report is the command line that makes the shell report; status is a word of shell. A last
 // word beyond what report takes is for rescue.
 func (sh *shell) report(kind string, number uint64, status, last string) string {
-	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`, last)
+	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`, last, ">"+quote(filepath.Join(sh.dir, "c")))
 }
 
 // rescue gives a shell its builtins back in which a function stands in for one that the
@@ -363,7 +404,7 @@ func (sh *shell) script(code string, number uint64, h handover) []byte {
 	if h.status == 0 {
 		b.WriteString(`\builtin : bash; `)
 	} else {
-		fmt.Fprintf(&b, `\builtin . %s %d || `, quote(filepath.Join(sh.dir, "status")), h.status)
+		fmt.Fprintf(&b, `\builtin . %s %d || `, quote(filepath.Join(sh.lib, "status")), h.status)
 	}
 	b.WriteString(`\builtin eval `)
 	b.WriteString(quote(h.prefix() + code))
