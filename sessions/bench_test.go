@@ -22,7 +22,7 @@ func BenchmarkRun(b *testing.B) {
 
 // BenchmarkCreate is the life of a session: made, one run, deleted.
 func BenchmarkCreate(b *testing.B) {
-	m := sessionstest.New(b, sessions.Config{})
+	m := sessionstest.New(b, sessions.Config{Warm: 2})
 	dir := b.TempDir()
 	for b.Loop() {
 		s, err := m.Create(sessions.Options{Cwd: dir})

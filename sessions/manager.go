@@ -133,6 +133,7 @@ type Config struct {
 	Retention    int           // bytes of journal kept per session, at least MinRetention
 	Memory       int           // bytes of journal kept of all sessions, at least Retention
 	RunHistory   int           // runs remembered per session
+	Warm         int           // sessions whose shells are started ahead of need
 	StallTimeout time.Duration // a reader that is behind must take 64 KiB within it
 	IdleTimeout  time.Duration // a session nobody uses is ended after it; never
 	RunTimeout   time.Duration // ceiling of every run; none
@@ -188,6 +189,8 @@ type Manager struct {
 	closing  bool
 	sessions map[string]*Session
 	lastSeq  uint64
+	warm     []*Session      // of which nobody knows yet
+	warming  bool            // a goroutine makes more of them
 	labels   map[uint64]bool // of process labels: those of sessions that have not ended
 }
 
@@ -231,6 +234,7 @@ func New(cfg Config) (*Manager, error) {
 	m.sweep()
 	m.wg.Add(1)
 	go m.reap()
+	m.warmUp()
 	return m, nil
 }
 
@@ -312,21 +316,12 @@ func (m *Manager) Create(o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := m.register(o.Name, cwd, env)
+	s, err := m.takeWarm(o, cwd)
+	if s == nil && err == nil {
+		s, err = m.startSession(o.Name, cwd, env)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if err := s.freshShell(false); err != nil {
-		m.forget(s)
-		m.freeLabel(s)
-		s.journal.leaveBudget()
-		s.cgroup.remove()
-		os.RemoveAll(s.dir)
-		close(s.runless)
-		close(s.done)
-		m.wg.Done()
-		m.log.Error("start session", "error", err)
-		return nil, failf(ErrRuntime, "the session could not be started: %s", plainError(err))
 	}
 	go func() {
 		defer m.wg.Done()
@@ -334,7 +329,39 @@ func (m *Manager) Create(o Options) (*Session, error) {
 		m.freeLabel(s)
 	}()
 	s.log.Info("session created", "cwd", cwd)
+	m.warmUp()
 	return s, nil
+}
+
+// startSession makes a session with a shell in it, and a place for it.
+func (m *Manager) startSession(name, cwd string, env []string) (*Session, error) {
+	if err := m.hasRoom(); err != nil {
+		return nil, err
+	}
+	s, err := m.newSession(cwd, env)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.admit(s, name); err != nil {
+		m.discard(s)
+		return nil, err
+	}
+	if err := s.freshShell(false); err != nil {
+		m.forget(s)
+		m.discard(s)
+		m.wg.Done()
+		m.log.Error("start session", "error", err)
+		return nil, failf(ErrRuntime, "the session could not be started: %s", plainError(err))
+	}
+	return s, nil
+}
+
+// discard ends a session that has never been one for anybody.
+func (m *Manager) discard(s *Session) {
+	s.close(CloseShutdown)
+	s.shutDown()
+	close(s.done)
+	m.freeLabel(s)
 }
 
 // startDir makes the directory of a new session where it is missing.
@@ -355,19 +382,13 @@ func startDir(cwd string, env []string) (string, error) {
 	return dir, nil
 }
 
-// register takes a place for a session, unless the manager is closing: both in one step,
-// so that Close waits for every session there will ever be.
-func (m *Manager) register(name, cwd string, env []string) (*Session, error) {
+// newSession makes a session that nobody knows of yet, without a shell. It fails with
+// [ErrClosed].
+func (m *Manager) newSession(cwd string, env []string) (*Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closing {
 		return nil, failf(ErrClosed, "the server is stopping and takes no more sessions")
-	}
-	if len(m.sessions) >= m.cfg.MaxSessions {
-		return nil, failf(ErrTooMany, "%d sessions are there, which is the limit: delete one", len(m.sessions))
-	}
-	if room := m.budget.room(); len(m.sessions) >= room {
-		return nil, failf(ErrTooMany, "the memory for output is enough for %d sessions, and so many are there: delete one", room)
 	}
 	m.lastSeq++
 	for m.labels[m.lastSeq%maxLabels] {
@@ -376,7 +397,7 @@ func (m *Manager) register(name, cwd string, env []string) (*Session, error) {
 	m.labels[m.lastSeq%maxLabels] = true
 	now := time.Now()
 	s := &Session{
-		m: m, id: uuid.NewString(), seq: m.lastSeq, env: env, name: name, cwd: cwd, created: now, active: now,
+		m: m, id: uuid.NewString(), seq: m.lastSeq, env: env, cwd: cwd, created: now, active: now,
 		dir:     filepath.Join(m.dir, fmt.Sprint(m.lastSeq)),
 		journal: newJournal(m.cfg.Retention, m.budget),
 		wake:    make(chan struct{}, 1), ending: make(chan struct{}), closing: make(chan struct{}),
@@ -386,9 +407,42 @@ func (m *Manager) register(name, cwd string, env []string) (*Session, error) {
 	s.cgroup = m.cgroup.child(s.seq)
 	s.journal.gapInfo = s.gapInfo
 	s.log = m.log.With("session", s.id)
+	return s, nil
+}
+
+// admit gives a session a place, unless the manager is closing: both in one step, so that
+// Close waits for every session there will ever be. It fails with [ErrClosed] or [ErrTooMany].
+func (m *Manager) admit(s *Session, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.hasRoomLocked(); err != nil {
+		return err
+	}
+	s.name, s.admitted = name, true
+	s.created = time.Now()
+	s.active = s.created
 	m.sessions[s.id] = s
 	m.wg.Add(1)
-	return s, nil
+	return nil
+}
+
+func (m *Manager) hasRoom() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hasRoomLocked()
+}
+
+func (m *Manager) hasRoomLocked() error {
+	if m.closing {
+		return failf(ErrClosed, "the server is stopping and takes no more sessions")
+	}
+	if len(m.sessions) >= m.cfg.MaxSessions {
+		return failf(ErrTooMany, "%d sessions are there, which is the limit: delete one", len(m.sessions))
+	}
+	if room := m.budget.room(); len(m.sessions) >= room {
+		return failf(ErrTooMany, "the memory for output is enough for %d sessions, and so many are there: delete one", room)
+	}
+	return nil
 }
 
 func (m *Manager) forget(s *Session) {
@@ -484,6 +538,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		m.wg.Wait()
+		m.cool()
 		close(done)
 	}()
 	select {

@@ -78,6 +78,8 @@ type Session struct {
 
 	completing chan struct{} // held by the completion that is on
 
+	admitted bool // somebody was told of it
+
 	mu       sync.Mutex
 	name     string
 	cwd      string
@@ -613,7 +615,9 @@ func (s *Session) shutDown() {
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.log.Error("remove session directory", "error", err)
 	}
-	s.log.Info("session closed", "reason", s.reason)
+	if s.admitted {
+		s.log.Info("session closed", "reason", s.reason)
+	}
 }
 
 // endGrace is how long the processes of a session that is being closed may take to end by

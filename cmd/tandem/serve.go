@@ -32,6 +32,10 @@ const (
 	maxHeaderBytes   = 64 << 10
 )
 
+// warmSessions is how many shells wait to be somebody's session: enough for one that is
+// created right after another, and a megabyte of memory.
+const warmSessions = 2
+
 // runServe is "tandem serve": flags, config, checks, build, serve, and the end in order.
 func runServe(ctx context.Context, args []string, p process) int {
 	c, err := parseConfig(args, p.getenv)
@@ -165,6 +169,7 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 		MaxEnv:       c.maxEnv,
 		Retention:    c.retention,
 		Memory:       c.memory,
+		Warm:         warmSessions,
 		StallTimeout: c.stallTimeout,
 		IdleTimeout:  c.idleTimeout,
 		RunTimeout:   c.runTimeout,

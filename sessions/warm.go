@@ -1,0 +1,103 @@
+package sessions
+
+import (
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Warm sessions are whole but for an id that anybody knows: with a number, a directory, a
+// cgroup and a shell that has started, which is what takes time. They are in the server's
+// directory and have its environment; one that is taken is moved to where it is to be. A
+// session with an environment of its own is never one of them.
+
+// takeWarm returns a warm session that has been given its place, nil where there is none
+// that would do. It fails as admit does.
+func (m *Manager) takeWarm(o Options, cwd string) (*Session, error) {
+	if len(o.Env) > 0 || unix.Access(cwd, unix.X_OK) != nil {
+		return nil, nil
+	}
+	for {
+		m.mu.Lock()
+		if len(m.warm) == 0 {
+			m.mu.Unlock()
+			return nil, nil
+		}
+		s := m.warm[0]
+		m.warm = m.warm[1:]
+		m.mu.Unlock()
+		if s.sh.dead() || !isFIFO(filepath.Join(s.dir, "c")) {
+			m.discard(s)
+			continue
+		}
+		if err := m.admit(s, o.Name); err != nil {
+			m.discard(s)
+			return nil, err
+		}
+		s.moveTo(cwd)
+		return s, nil
+	}
+}
+
+// moveTo makes a warm session's shell one that was started in cwd now.
+func (s *Session) moveTo(cwd string) {
+	s.mu.Lock()
+	was := s.cwd
+	s.cwd = cwd
+	s.mu.Unlock()
+	line := "SECONDS=0"
+	if was != cwd {
+		line = `\builtin cd -- ` + quote(cwd) + " >/dev/null 2>&1; \\builtin unset -v OLDPWD; \\builtin export OLDPWD; " + line
+	}
+	s.sh.say(line + "\n")
+}
+
+// warmUp has sessions made until there are as many warm ones as are wanted.
+func (m *Manager) warmUp() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.warming || m.closing || len(m.warm) >= m.cfg.Warm {
+		return
+	}
+	m.warming = true
+	m.wg.Go(func() {
+		for m.warmOne() {
+		}
+	})
+}
+
+// warmOne makes one warm session, and reports whether another is wanted.
+func (m *Manager) warmOne() bool {
+	var s *Session
+	cwd, err := os.Getwd()
+	if err == nil {
+		s, err = m.newSession(cwd, m.env)
+	}
+	if err == nil {
+		if err = s.freshShell(false); err != nil {
+			m.discard(s)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.warming = false
+		return false
+	}
+	// Close takes even those that come late: it waits for this goroutine first.
+	m.warm = append(m.warm, s)
+	m.warming = len(m.warm) < m.cfg.Warm && !m.closing
+	return m.warming
+}
+
+// cool ends the warm sessions. Nothing may make more of them.
+func (m *Manager) cool() {
+	m.mu.Lock()
+	warm := m.warm
+	m.warm = nil
+	m.mu.Unlock()
+	for _, s := range warm {
+		m.discard(s)
+	}
+}
