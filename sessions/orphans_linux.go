@@ -44,7 +44,12 @@ func (c *children) reapOrphans() (alive []int) {
 		if c.own[pid] {
 			continue
 		}
-		if got, err := syscall.Wait4(pid, nil, unix.WNOHANG, nil); err == nil && got == 0 && !c.strangers[pid] {
+		got, err := syscall.Wait4(pid, nil, unix.WNOHANG, nil)
+		switch {
+		case err != nil:
+		case got == pid:
+			delete(c.strangers, pid)
+		case !c.strangers[pid]:
 			alive = append(alive, pid)
 		}
 	}
