@@ -63,7 +63,8 @@ func newSoak(cfg config, stderr io.Writer) (*soak, error) {
 	if s.server, err = startServer(cfg.bin, root); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(root))
 	}
-	s.rss.start, s.fds.start = rssKiB(s.server.pid()), openFDs(s.server.pid())
+	s.fds.start = restingFDs(s.server.pid())
+	s.rss.start = rssKiB(s.server.pid())
 	return s, nil
 }
 
@@ -157,6 +158,19 @@ func (s *soak) deleteRest() {
 			s.tally.fail("delete session %s at the end: %v", id, err)
 		}
 	}
+}
+
+// restingFDs is how many descriptors the server has open once that has not changed for half a
+// second: it starts shells ahead of need.
+func restingFDs(pid int) int {
+	n, since := openFDs(pid), time.Now()
+	for end := time.Now().Add(10 * time.Second); time.Since(since) < 500*time.Millisecond && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+		if now := openFDs(pid); now != n {
+			n, since = now, time.Now()
+		}
+	}
+	return n
 }
 
 // awaitQuiet waits until the server has as many descriptors as before.
