@@ -18,6 +18,7 @@ var arrows = map[string][]string{
 	"tandem/httpapi":               {"tandem/sessions"},
 	"tandem/ws":                    {"tandem/sessions"},
 	"tandem/web":                   {},
+	"tandem/cmd/tandem-bench":      {"tandem/ws"},
 	"tandem/cmd/tandem-soak":       {"tandem/sessions", "tandem/ws"},
 	"tandem/cmd/tandem":            {"tandem/httpapi", "tandem/sessions", "tandem/web", "tandem/ws"},
 }
