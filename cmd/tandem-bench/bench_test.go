@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -199,22 +200,28 @@ func TestREST(t *testing.T) {
 	const answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" +
 		"5\r\nhello\r\n1B\r\n{\"execution_complete\":true}\r\n0\r\n\r\n"
 	const refusal = "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone"
-	for name, w := range wires(answer + refusal) {
+	for name, w := range wires(answer) {
 		c := &restClient{wire: w, addr: "here"}
+		conn := w.c.(*pieced)
 		got, err := c.run("id", []byte("{}"))
 		if err != nil || got.bytes != 5+27 {
 			t.Errorf("%s: %d bytes, %v", name, got.bytes, err)
 		}
+		conn.in = strings.NewReader(refusal)
 		if err := c.remove("id"); err == nil || !strings.Contains(err.Error(), "404: gone") {
 			t.Errorf("%s: the refusal was %v", name, err)
 		}
-		sent := w.c.(*pieced).out.String()
+		sent := conn.out.String()
 		if !strings.HasPrefix(sent, "POST /session/id/run HTTP/1.1\r\nHost: here\r\n") || !strings.Contains(sent, "\r\nContent-Length: 2\r\n\r\n{}DELETE /session/id HTTP/1.1\r\n") {
 			t.Errorf("%s: sent %q", name, sent)
 		}
 		if err := c.ping(); err == nil {
 			t.Errorf("%s: no error at the end", name)
 		}
+	}
+	w := wires(answer + "more")["at once"]
+	if _, err := (&restClient{wire: w}).run("id", nil); !errors.Is(err, errGarbled) {
+		t.Errorf("what came after the end of an answer is no error: %v", err)
 	}
 }
 

@@ -2,22 +2,42 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // An execd is a peer that has sessions over REST, each run in a shell of its own, and
 // shells that live, each with one WebSocket at a time.
-type execd struct{ place }
+type execd struct {
+	place
+	garbled atomic.Int64
+}
 
 func openExecd(url string) (*execd, error) {
 	p, err := find(url)
-	return &execd{p}, err
+	return &execd{place: p}, err
 }
 
 func (*execd) name() string { return "execd" }
 
 // linesOfEvent: the event and an empty line.
 func (*execd) linesOfEvent() int { return 2 }
+
+// garbles: a run that is over at once may still write a "ping" event, into the next answer on
+// the connection or beyond its own end.
+func (e *execd) garbles(err error) bool {
+	if !errors.Is(err, errGarbled) {
+		return false
+	}
+	e.garbled.Add(1)
+	return true
+}
+
+// note tells how often that was.
+func (e *execd) note() string {
+	return fmt.Sprintf("execd: %d answers were garbled by an event of the run before, and asked for again on a new connection", e.garbled.Load())
+}
 
 // idleShells are those that live: a session has none between its runs.
 func (e *execd) idleShells(n int) (func() error, error) {

@@ -78,7 +78,7 @@ func inSession(t target, f func(c *restClient, id string) error) error {
 	if err := f(c, id); err != nil {
 		return err
 	}
-	return c.remove(id)
+	return c.mending(t, func() error { return c.remove(id) })
 }
 
 // verifySSE runs code once untimed, decodes every event and rebuilds the output, which must

@@ -132,12 +132,17 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	b.ours = ours
+	var peer *execd
 	if cfg.peer != "" {
-		if b.peer, err = openExecd(cfg.peer); err != nil {
+		if peer, err = openExecd(cfg.peer); err != nil {
 			return err
 		}
+		b.peer = peer
 	}
 	failed := b.doAll(cfg.chosen())
+	if peer != nil && peer.garbled.Load() > 0 {
+		b.note("%s", peer.note())
+	}
 	m := thisMachine()
 	fmt.Fprintln(stdout, m)
 	if err := writeTable(stdout, b.rows, b.peer != nil); err != nil {

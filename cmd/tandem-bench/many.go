@@ -109,12 +109,12 @@ func liveRate(t target, n int) (float64, error) {
 	}
 	body := runBody("true")
 	for _, id := range ids {
-		if _, err := c.run(id, body); err != nil {
+		if err := c.mending(t, func() error { _, err := c.run(id, body); return err }); err != nil {
 			return 0, fmt.Errorf("with %d sessions: %w", n, err)
 		}
 	}
 	took := time.Since(start)
-	return float64(n) / took.Seconds(), c.removeAll(ids)
+	return float64(n) / took.Seconds(), c.removeAll(t, ids)
 }
 
 // viewers measures many readers of one flood. They are attached in the role that misses

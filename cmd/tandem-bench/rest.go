@@ -30,6 +30,34 @@ func dialREST(addr string) (*restClient, error) {
 
 func (c *restClient) close() { _ = c.wire.c.Close() }
 
+// errGarbled is that of an answer that is none.
+var errGarbled = errors.New("the answer is garbled")
+
+// redial takes a new connection.
+func (c *restClient) redial() error {
+	c.close()
+	w, err := dial(c.addr, restBuffer)
+	if err == nil {
+		c.wire = w
+	}
+	return err
+}
+
+// mending does f, again on a new connection if the target garbled it.
+func (c *restClient) mending(t target, f func() error) error {
+	const enough = 100
+	for range enough {
+		err := f()
+		if err == nil || !t.garbles(err) {
+			return err
+		}
+		if err := c.redial(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w each of %d times", errGarbled, enough)
+}
+
 // do sends a request and gives the body of the answer to sink, piece by piece. Any status
 // but 2xx is an error.
 func (c *restClient) do(method, path string, body []byte, sink func([]byte)) error {
@@ -68,7 +96,7 @@ func (c *restClient) head() (status, length int, err error) {
 	}
 	fields := strings.Fields(string(line))
 	if len(fields) < 2 || !strings.HasPrefix(fields[0], "HTTP/1.1") {
-		return 0, 0, fmt.Errorf("not an answer: %.60q", line)
+		return 0, 0, fmt.Errorf("%w: it begins with %.60q", errGarbled, line)
 	}
 	if status, err = strconv.Atoi(fields[1]); err != nil {
 		return 0, 0, err
@@ -112,9 +140,12 @@ func (c *restClient) body(length int, sink func([]byte)) error {
 			return err
 		}
 		if string(end) != "\r\n" {
-			return fmt.Errorf("%q after a chunk", end)
+			return fmt.Errorf("%w: %q after a chunk", errGarbled, end)
 		}
 		if n == 0 {
+			if c.wire.r != c.wire.w {
+				return fmt.Errorf("%w: there is more after its end", errGarbled)
+			}
 			return nil
 		}
 	}
@@ -145,11 +176,11 @@ func parseHex(line []byte) (int, error) {
 		case b|0x20 >= 'a' && b|0x20 <= 'f':
 			n = n<<4 | int(b|0x20-'a'+10)
 		default:
-			return 0, fmt.Errorf("not the length of a chunk: %.20q", line)
+			return 0, fmt.Errorf("%w: not the length of a chunk: %.20q", errGarbled, line)
 		}
 	}
 	if len(line) == 0 || len(line) > 8 {
-		return 0, fmt.Errorf("not the length of a chunk: %.20q", line)
+		return 0, fmt.Errorf("%w: not the length of a chunk: %.20q", errGarbled, line)
 	}
 	return n, nil
 }
@@ -178,7 +209,9 @@ func (c *restClient) createMany(n int) ([]string, error) {
 	for range n {
 		id, err := c.create()
 		if err != nil {
-			_ = c.removeAll(ids)
+			for _, id := range ids {
+				removeQuietly(c.addr, "/session/"+id)
+			}
 			return nil, fmt.Errorf("session %d of %d: %w", len(ids)+1, n, err)
 		}
 		ids = append(ids, id)
@@ -188,10 +221,10 @@ func (c *restClient) createMany(n int) ([]string, error) {
 
 func (c *restClient) remove(id string) error { return c.do("DELETE", "/session/"+id, nil, nil) }
 
-func (c *restClient) removeAll(ids []string) error {
+func (c *restClient) removeAll(t target, ids []string) error {
 	var errs []error
 	for _, id := range ids {
-		errs = append(errs, c.remove(id))
+		errs = append(errs, c.mending(t, func() error { return c.remove(id) }))
 	}
 	return errors.Join(errs...)
 }
@@ -219,7 +252,7 @@ func (c *restClient) run(id string, body []byte) (tally, error) {
 	var t tally
 	err := c.runInto(id, body, t.count)
 	if err == nil && !bytes.Contains(t.tail(), []byte(`"execution_complete"`)) {
-		err = fmt.Errorf("the run ended with %q", t.tail())
+		err = fmt.Errorf("%w: the run ended with %q", errGarbled, t.tail())
 	}
 	return t, err
 }

@@ -48,6 +48,10 @@ func (s *server) start(ctx context.Context, bin string) error {
 			return fmt.Errorf("build tandem, which works inside its module only (or use --bin or --url): %w: %s", err, out)
 		}
 	}
+	bin, err := filepath.Abs(bin) // it is started in another directory
+	if err != nil {
+		return err
+	}
 	tmp := filepath.Join(s.dir, "tmp")
 	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return err

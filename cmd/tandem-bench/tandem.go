@@ -48,6 +48,8 @@ func (*tandem) name() string { return "tandem" }
 // linesOfEvent: the position, the event and an empty line.
 func (*tandem) linesOfEvent() int { return 3 }
 
+func (*tandem) garbles(error) bool { return false }
+
 func (t *tandem) idleShells(n int) (func() error, error) {
 	c, err := dialREST(t.host)
 	if err != nil {
@@ -58,7 +60,7 @@ func (t *tandem) idleShells(n int) (func() error, error) {
 		c.close()
 		return nil, err
 	}
-	return func() error { defer c.close(); return c.removeAll(ids) }, nil
+	return func() error { defer c.close(); return c.removeAll(t, ids) }, nil
 }
 
 func (t *tandem) shell() (shell, error) {

@@ -10,6 +10,10 @@ type target interface {
 	// linesOfEvent is how many newlines an event of a run's stream has.
 	linesOfEvent() int
 
+	// garbles reports whether an error is of a kind that this target is known for and that a
+	// new connection gets over.
+	garbles(error) bool
+
 	// shell starts a shell that is driven over WebSocket.
 	shell() (shell, error)
 

@@ -70,11 +70,16 @@ func restProbe(t target, code string, n int) (*probe, error) {
 	once := func() (time.Duration, error) {
 		id := ids[turn%n]
 		turn++
-		start := time.Now()
-		_, err := c.run(id, body)
-		return time.Since(start), err
+		var took time.Duration
+		err := c.mending(t, func() error {
+			start := time.Now()
+			_, err := c.run(id, body)
+			took = time.Since(start)
+			return err
+		})
+		return took, err
 	}
-	return &probe{once, func() { _ = c.removeAll(ids); c.close() }}, nil
+	return &probe{once, func() { _ = c.removeAll(t, ids); c.close() }}, nil
 }
 
 func (b *bench) lifecycle() error {
@@ -84,21 +89,30 @@ func (b *bench) lifecycle() error {
 		if err != nil {
 			return nil, err
 		}
-		once := func() (time.Duration, error) {
-			start := time.Now()
-			id, err := c.create()
-			if err != nil {
-				return 0, err
-			}
-			if _, err := c.run(id, body); err != nil {
-				return 0, err
-			}
-			err = c.remove(id)
-			return time.Since(start), err
+		once := func() (took time.Duration, err error) {
+			err = c.mending(t, func() error {
+				start := time.Now()
+				err := c.life(body)
+				took = time.Since(start)
+				return err
+			})
+			return took, err
 		}
 		return &probe{once, c.close}, nil
 	}
 	return b.latencies("lifecycle", b.size.lives, open, bareLifeProbe)
+}
+
+// life is that of a session that runs one thing.
+func (c *restClient) life(body []byte) error {
+	id, err := c.create()
+	if err != nil {
+		return err
+	}
+	if _, err := c.run(id, body); err != nil {
+		return err
+	}
+	return c.remove(id)
 }
 
 // atOnce is how many sessions "parallel" uses.
