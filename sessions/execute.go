@@ -77,13 +77,13 @@ func (o outcome) exitCode() *int {
 	return &code
 }
 
-// An execution is the session's goroutine at work on one run.
+// An execution is the session's goroutine at work on one run. The session's alarm rings for
+// the nearest of the moments in it.
 type execution struct {
-	s     *Session
-	r     *Run
-	sh    *shell
-	n     uint64
-	timer *time.Timer // for the nearest of the moments below
+	s  *Session
+	r  *Run
+	sh *shell
+	n  uint64
 
 	said      int       // bytes of command lines
 	unheard   bool      // there was no shell any more to say them to
@@ -118,11 +118,12 @@ func (s *Session) execute(r *Run) {
 		s.log.Error("run could not be started", "run_id", r.ID(), "error", err)
 		o = outcome{reason: ReasonRefused, refusal: ErrRuntime, detail: "the run could not be started: " + plainError(err)}
 	}
-	s.retireOut()
+	s.drainOut()
 	s.mu.Lock()
 	s.finishLocked(r, o)
 	s.mu.Unlock()
 	s.logEnd(r)
+	s.retireOut()
 	s.dirty = true
 	if x.death.cause != "" && !s.endingNow() {
 		s.replaceShell(x.death)
@@ -223,7 +224,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		return nil, err
 	}
 	h := handover{stdin: os.DevNull, stdout: s.outPath[0], stderr: s.outPath[1], env: r.req.Env,
-		status: s.status, opts: s.opts, tmout: s.tmout, rearm: s.rearm}
+		status: s.status, opts: s.opts, tmout: s.tmout, prompt: s.prompt, rearm: s.rearm}
 	var pump *stdinPump
 	if r.stdin != nil {
 		h.stdin = filepath.Join(s.dir, "i"+strconv.FormatUint(x.n, 10))
@@ -232,7 +233,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		}
 		pump = startStdinPump(h.stdin, r.stdin)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "go"), sh.script(r.req.Code, x.n, h), 0o600); err != nil {
+	if err := writeFile(filepath.Join(s.dir, "go"), sh.script(r.req.Code, h)); err != nil {
 		return pump, err
 	}
 	if len(r.req.Env) > 0 {
@@ -245,13 +246,28 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		s.log.Debug("label run", "error", err)
 	}
 	sh.forget()
-	lines := strings.TrimSpace(sh.run("go")) + " && ((1))\n" + sh.report("T", x.n, `"$?"`, `"$?"`)
+	lines := sh.lines(x.n)
 	if slices.Contains(s.opts, "functrace") {
 		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
 	}
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(lines)
 	return pump, nil
+}
+
+// writeFile is os.WriteFile for a file of ours, without what makes that one fit for every
+// kind of file: it is on the path of every run.
+func writeFile(path string, data []byte) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	for len(data) > 0 && err == nil {
+		var n int
+		n, err = unix.Write(fd, data)
+		data = data[max(n, 0):]
+	}
+	return errors.Join(err, unix.Close(fd))
 }
 
 // say says lines to the shell, and counts them.
@@ -275,9 +291,8 @@ func (x *execution) wait() outcome {
 		x.deadline = now.Add(x.r.timeout)
 	}
 	x.watch = now.Add(watchEvery)
-	x.timer = time.NewTimer(x.nearest(now))
-	defer x.timer.Stop()
 	for {
+		x.s.alarm.by(x.nearest(now))
 		select {
 		case <-x.sh.notify:
 			if o, ended := x.reported(x.sh.take()); ended {
@@ -298,11 +313,11 @@ func (x *execution) wait() outcome {
 			return outcome{reason: ReasonSessionClosed}
 		case <-x.r.poke:
 			x.asks()
-		case <-x.timer.C:
+		case <-x.s.alarm.c():
+			x.s.alarm.rang()
 		}
-		now := time.Now()
+		now = time.Now()
 		x.climb(now)
-		x.timer.Reset(x.nearest(now))
 	}
 }
 
@@ -331,6 +346,7 @@ var driverOptions = []string{"errexit", "errtrace", "functrace", "history", "ver
 func (s *Session) noteReport(rep report) {
 	s.status = max(rep.status, 0)
 	s.tmout = rep.tmout
+	s.prompt = rep.prompt
 	s.opts = nil
 	for _, o := range strings.Split(rep.opts, ":") {
 		if slices.Contains(driverOptions, o) {
@@ -495,7 +511,7 @@ func (x *execution) breakSpin() {
 // hit the lines that lead there: it has opened the run's FIFOs. Code may have closed them
 // again at once; nothing takes beginLimit to open them.
 func (x *execution) begun(now time.Time) bool {
-	return now.Sub(x.began) > beginLimit && (x.asked || x.sh.unread() == 0) || !x.s.out[0].drain() || !x.s.out[1].drain()
+	return now.Sub(x.began) > beginLimit && (x.asked || x.sh.unread() == 0) || x.s.out[0].held() || x.s.out[1].held()
 }
 
 // lookAgain is for an interrupt that has changed nothing. Either the report was lost to it,

@@ -21,19 +21,25 @@ type pipe struct {
 	done    chan struct{} // the goroutine has returned and the file is closed
 	once    sync.Once
 
-	mu   sync.Mutex
-	late bool // the next EOF is the end: nobody will open the FIFO again
+	mu     sync.Mutex
+	writer int  // the writing end that we keep open ourselves, or noWriter
+	late   bool // the next EOF is the end: nobody will open the FIFO again
 }
 
-// newPipe takes over fd, which must be non-blocking, and starts reading.
-func newPipe(fd int, name string, buffers *sync.Pool, room func() <-chan struct{}, sink func([]byte) bool) (*pipe, error) {
+// noWriter stands for a file that is not there.
+const noWriter = -1
+
+// newPipe takes over fd, which must be non-blocking, and the other end where there is one,
+// and starts reading.
+func newPipe(fd, writer int, name string, buffers *sync.Pool, room func() <-chan struct{}, sink func([]byte) bool) (*pipe, error) {
 	f := os.NewFile(uintptr(fd), name)
-	rc, err := f.SyscallConn()
-	if err != nil {
+	p := &pipe{f: f, buffers: buffers, sink: sink, room: room, stop: make(chan struct{}), done: make(chan struct{}), writer: writer}
+	var err error
+	if p.rc, err = f.SyscallConn(); err != nil {
+		p.letGoLocked()
 		f.Close()
 		return nil, err
 	}
-	p := &pipe{f: f, rc: rc, buffers: buffers, sink: sink, room: room, stop: make(chan struct{}), done: make(chan struct{})}
 	go p.loop()
 	return p, nil
 }
@@ -100,43 +106,64 @@ func (p *pipe) readOnceLocked(fd int) (int, error) {
 	return n, err
 }
 
-// drain hands on all that the pipe holds now, waiting for nobody, and reports whether
-// nothing can come any more: no process has the other end open.
-func (p *pipe) drain() (eof bool) { return p.drainThen(func(bool) {}) }
-
-// retire is drain for a FIFO that the next run will use again if it can. Where some
-// process still holds it, it is left to read the rest by itself until that process is
-// gone, and must not be used again.
-func (p *pipe) retire() (reusable bool) {
-	if p.ended() {
-		return false
-	}
-	return p.drainThen(func(eof bool) { p.late = !eof })
-}
-
-// drainThen calls then within the lock, so that an EOF comes either before it or after.
-func (p *pipe) drainThen(then func(eof bool)) (eof bool) {
-	err := p.rc.Control(func(fd uintptr) {
+// drain hands on all that the pipe holds now, waiting for nobody.
+func (p *pipe) drain() {
+	_ = p.rc.Control(func(fd uintptr) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		eof = p.readAllLocked(int(fd))
-		then(eof)
+		p.readHeldLocked(int(fd))
 	})
-	return eof || err != nil
 }
 
-// readAllLocked reads what the pipe held when it began, and a little more to learn whether
-// it has ended.
-func (p *pipe) readAllLocked(fd int) (eof bool) {
-	left := pipeHolds(fd)
-	for left >= 0 {
+// readHeldLocked reads what the pipe held when it began.
+func (p *pipe) readHeldLocked(fd int) {
+	for left := pipeHolds(fd); left > 0; {
 		n, err := p.readOnceLocked(fd)
 		if err != nil || n == 0 {
-			return err != unix.EAGAIN
+			return
 		}
 		left -= n
 	}
-	return false
+}
+
+// retire drains a FIFO that the next run will use again if it can. Where some process still
+// holds it, it is left to read the rest by itself until that process is gone, and must not
+// be used again.
+func (p *pipe) retire() (reusable bool) {
+	return !p.ended() && !p.probe(func(held bool) { p.late = held })
+}
+
+// held reports whether some process has the FIFO open, but for our own hold on it.
+func (p *pipe) held() bool { return p.probe(func(bool) {}) }
+
+// probe drains a FIFO and finds out whether some process has it open. then is called within
+// the lock, so that an EOF comes either before it or after; if the pipe is late after that,
+// the writing end stays closed.
+func (p *pipe) probe(then func(held bool)) (held bool) {
+	_ = p.rc.Control(func(fd uintptr) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.readHeldLocked(int(fd))
+		p.letGoLocked()
+		n, err := p.readOnceLocked(int(fd))
+		held = err != nil || n > 0
+		then(held)
+		if !p.late {
+			// Its reader is there, so that this neither fails nor waits, unless the name is gone.
+			if w, err := openWriter(p.f.Name()); err == nil {
+				p.writer = w
+			}
+		}
+	})
+	return held
+}
+
+// letGoLocked closes our own writing end.
+func (p *pipe) letGoLocked() {
+	if p.writer != noWriter {
+		unix.Close(p.writer)
+		p.writer = noWriter
+	}
 }
 
 // pipeHolds is how many bytes wait in a pipe, whichever end fd is.
@@ -163,6 +190,9 @@ func (p *pipe) close() {
 	p.once.Do(func() {
 		close(p.stop)
 		p.f.Close()
+		p.mu.Lock()
+		p.letGoLocked()
+		p.mu.Unlock()
 	})
 	<-p.done
 }

@@ -14,6 +14,7 @@ type report struct {
 	status int    // -1 where it makes no sense
 	opts   string // $SHELLOPTS
 	tmout  string
+	prompt bool   // the user has a prompt, or a command before it
 	pid    int    // of the process that reports, 0 where it does not say
 	dir    string // where bash takes itself to be, whatever $PWD says
 	state  *checkpoint
@@ -40,7 +41,7 @@ type checkpoint struct {
 }
 
 const (
-	reportFields     = 6
+	reportFields     = 7
 	checkpointFields = 10
 
 	// maxReport bounds what a control pipe can make the server hold.
@@ -129,10 +130,10 @@ func newReport(f [][]byte) report {
 		r.state = newCheckpoint(f[2:])
 		return r
 	}
-	if n, err := strconv.ParseUint(string(f[1]), 10, 8); err == nil {
+	r.opts, r.tmout, r.prompt, r.dir, r.pid = string(f[1]), string(f[2]), len(f[3]) > 0, string(f[4]), parsePid(f[5])
+	if n, err := strconv.ParseUint(string(f[6]), 10, 8); err == nil {
 		r.status = int(n)
 	}
-	r.opts, r.tmout, r.dir, r.pid = string(f[2]), string(f[3]), string(f[4]), parsePid(f[5])
 	return r
 }
 

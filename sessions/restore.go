@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A death is what is known of a shell that has ended.
@@ -256,18 +258,62 @@ func (s *Session) saveState() {
 	if !s.dirty || s.sh == nil || !s.settle() {
 		return
 	}
-	s.sh.say(s.sh.call("checkpoint", ">"+quote(filepath.Join(s.dir, "c")), "2>/dev/null"))
-	r, ok := s.await(answerLimit, func(r report) bool { return r.kind() == 'K' })
+	state, err := s.askCheckpoint()
 	switch {
-	case ok && r.state == nil:
-		s.log.Warn("state too large to save", "limit", maxReport)
-		s.saved, s.dirty = time.Now(), false
-	case ok:
-		s.checkpoint, s.saved, s.dirty = r.state, time.Now(), false
-		s.rearm = r.state.exitTrap == ""
 	case s.endingNow():
-	default:
+	case errors.Is(err, errNoAnswer):
 		s.giveUpShell()
+	case err != nil:
+		s.log.Warn("state could not be saved", "error", err)
+		s.saved, s.dirty = time.Now(), false
+	default:
+		s.checkpoint, s.saved, s.dirty = state, time.Now(), false
+		s.rearm = state.exitTrap == ""
+	}
+}
+
+var errNoAnswer = errors.New("the shell does not answer")
+
+// checkpointPoll is how often a checkpoint is read while it is being written. One that the
+// pipe has room for, which is most, is read once.
+const checkpointPoll = 2 * time.Millisecond
+
+// askCheckpoint has the shell write its state down. It writes hundreds of small pieces, and
+// into a FIFO of their own, which nobody is woken by; its report says when all are there.
+func (s *Session) askCheckpoint() (*checkpoint, error) {
+	path := filepath.Join(s.dir, "k")
+	if err := unix.Mkfifo(path, 0o600); err != nil && err != unix.EEXIST {
+		return nil, fmt.Errorf("make fifo: %w", err)
+	}
+	fd, err := openRetry(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open fifo: %w", err)
+	}
+	defer unix.Close(fd)
+	s.syncs++
+	tag := "S" + strconv.FormatUint(s.syncs, 10)
+	s.sh.say(strings.TrimSpace(s.sh.call("checkpoint", ">"+quote(path), "2>/dev/null")) + "; " + s.sh.report("S", s.syncs, "0", ""))
+	var parser reportParser
+	var got *report
+	buf := s.m.buffers.Get().(*[readSize]byte)
+	defer s.m.buffers.Put(buf)
+	for end := time.Now().Add(answerLimit); ; {
+		_, ok := s.await(checkpointPoll, func(r report) bool { return r.tag == tag })
+		for {
+			n, err := unix.Read(fd, buf[:])
+			if err != nil || n == 0 {
+				break
+			}
+			parser.feed(buf[:n], func(r report) { got = &r })
+		}
+		switch {
+		case ok && got != nil && got.state != nil && got.pid == s.sh.pid:
+			return got.state, nil
+		case ok:
+			return nil, errors.New("it is incomplete or too large")
+		case s.sh.dead() || s.endingNow() || time.Now().After(end):
+			return nil, errNoAnswer
+		}
 	}
 }
 

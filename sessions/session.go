@@ -106,6 +106,7 @@ type Session struct {
 	status     int               // $? of the last run
 	opts       []string          // of driverOptions: those the user has on
 	tmout      string
+	prompt     bool
 	rearm      bool
 	checkpoint *checkpoint
 	fallen     *Restart  // a shell has ended and no other has taken its place yet
@@ -115,6 +116,7 @@ type Session struct {
 	ownEnv     bool      // the last run had an environment of its own, not yet taken back
 	ended      bool      // its processes have been ended
 	needSync   bool      // an interrupt was sent: have the shell answer before the next run
+	alarm      alarm
 }
 
 // ID is the session's name, a UUID.
@@ -526,12 +528,14 @@ func (s *Session) runLabel(number uint64) label {
 // one thing at a time.
 func (s *Session) loop() {
 	defer close(s.done)
-	idle := time.NewTimer(0)
-	defer idle.Stop()
+	s.alarm.by(0)
+	defer s.alarm.stop()
+	var rested time.Time // since when nothing was run
 	for {
 		if r := s.nextRun(); r != nil {
 			s.execute(r)
-			idle.Reset(checkpointDelay)
+			rested = time.Now()
+			s.alarm.by(checkpointDelay)
 			continue
 		}
 		s.answerState()
@@ -550,8 +554,13 @@ func (s *Session) loop() {
 				return
 			}
 			s.replaceShell(s.autopsy(0))
-		case <-idle.C:
-			s.saveState()
+		case <-s.alarm.c():
+			s.alarm.rang()
+			if left := checkpointDelay - time.Since(rested); left > 0 {
+				s.alarm.by(left)
+			} else {
+				s.saveState()
+			}
 		case <-s.ending:
 			s.shutDown()
 			return
@@ -681,7 +690,16 @@ func (s *Session) outPipes(number uint64) error {
 	return nil
 }
 
-// retireOut takes what the run's pipes hold and lets go of those that outlive it.
+// drainOut takes what the run's pipes hold.
+func (s *Session) drainOut() {
+	for _, p := range s.out {
+		if p != nil {
+			p.drain()
+		}
+	}
+}
+
+// retireOut lets go of those of the run's pipes that outlive it.
 func (s *Session) retireOut() {
 	for i, p := range s.out {
 		if p != nil && !p.retire() {

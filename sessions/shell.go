@@ -130,7 +130,7 @@ func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 		_ = unix.SetNonblock(w, false)
 		_ = unix.SetNonblock(r, true)
 		files = append(files, uintptr(w))
-		if sh.own[i], err = newPipe(r, "own", s.m.buffers, nil, sh.ownSink(i)); err != nil {
+		if sh.own[i], err = newPipe(r, noWriter, "own", s.m.buffers, nil, sh.ownSink(i)); err != nil {
 			sh.close()
 			return nil, fmt.Errorf("read shell's own pipe: %w", err)
 		}
@@ -192,6 +192,9 @@ func newPipePair() (r, w int, err error) {
 }
 
 // openFIFO makes a FIFO, in place of whatever is there, and starts reading it.
+//
+// Its writing end is kept open too. A FIFO that gets its first writer, or loses its last,
+// wakes whoever reads it, and that would be several times in each run.
 func openFIFO(path string, buffers *sync.Pool, room func() <-chan struct{}, sink func([]byte) bool) (*pipe, error) {
 	if err := os.RemoveAll(path); err != nil {
 		return nil, fmt.Errorf("clear the way: %w", err)
@@ -203,7 +206,16 @@ func openFIFO(path string, buffers *sync.Pool, room func() <-chan struct{}, sink
 	if err != nil {
 		return nil, fmt.Errorf("open fifo: %w", err)
 	}
-	return newPipe(fd, path, buffers, room, sink)
+	w, err := openWriter(path)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open fifo: %w", err)
+	}
+	return newPipe(fd, w, path, buffers, room, sink)
+}
+
+func openWriter(path string) (fd int, err error) {
+	return openRetry(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC)
 }
 
 func (sh *shell) ownSink(i int) func([]byte) bool {
@@ -320,6 +332,26 @@ func source(path string, args ...string) string {
 	return line + "\n"
 }
 
+// lines are those that run the file "go" of a run and have its end reported.
+//
+// The first ends with the report E, which printf makes, or where that has been disabled, the
+// file report. Behind it, what the driver's lines must not run under is taken off, as in
+// that file. An interrupt, an unset variable under set -u and the like make the shell leave
+// the rest of the line out; then $? is not 0, and the second line reports T. The status
+// survives as the last word of every command, which is what $_ is: rescue looks there where a
+// function stands in for builtin.
+func (sh *shell) lines(number uint64) string {
+	n := strconv.FormatUint(number, 10)
+	ctl := " >" + quote(filepath.Join(sh.dir, "c"))
+	report := ` || \builtin . ` + quote(filepath.Join(sh.lib, "report"))
+	return `\builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
+		`\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
+		` "$SHELLOPTS" "${TMOUT-}" "${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
+		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl +
+		` && \builtin eval '\builtin set +evxET +o history; \builtin enable . : eval printf set test; \builtin eval "${TMOUT:+TMOUT=0}"; \builtin :' "$_"` + "\n" +
+		`\builtin test 0 -eq "$?" -a x != "$? $_"` + report + " T" + n + ` "${_%% *}" "$SHELLOPTS" "$_"` + ctl + "\n"
+}
+
 // report is the command line that makes the shell report; status is a word of shell. A last
 // word beyond what report takes is for rescue.
 func (sh *shell) report(kind string, number uint64, status, last string) string {
@@ -328,13 +360,13 @@ func (sh *shell) report(kind string, number uint64, status, last string) string 
 
 // rescue gives a shell its builtins back in which a function stands in for one that the
 // driver is made of, or that has them disabled, and has it report. In POSIX mode, which an
-// assignment switches on, a function cannot stand in for unset. The status that E was called
-// with last has become what the script returned, and what T was called with last, in $_.
+// assignment switches on, a function cannot stand in for unset. The status that the lines of
+// the run had is the last word in $_.
 func (sh *shell) rescue(number uint64) string {
 	return "POSIXLY_CORRECT=$_\n" +
 		"\\unset -f builtin . : enable eval printf set unset\n" +
 		"\\enable builtin . : enable eval printf set unset\n" +
-		strings.TrimSpace(sh.report("T", number, `"$POSIXLY_CORRECT"`, "")) + "; \\unset POSIXLY_CORRECT\n"
+		strings.TrimSpace(sh.report("T", number, `"${POSIXLY_CORRECT##* }"`, "")) + "; \\unset POSIXLY_CORRECT\n"
 }
 
 // unread is how many bytes of command lines the shell has not read yet. It reads them one
@@ -380,24 +412,27 @@ type handover struct {
 	status                int      // what $? is at the start
 	opts                  []string // of driverOptions, those the user has on
 	tmout                 string
+	prompt                bool // there may be prompts of the user's
 	rearm                 bool // the user has taken our EXIT trap off
 }
 
 // markPrompt marks in the shell's own output where a user's prompts end and a run begins.
 const markPrompt = `\builtin eval "${PS1:+\\builtin printf '\\0' >&2}"; \builtin eval "${PROMPT_COMMAND:+\\builtin printf '\\0'}"; `
 
-// script is the file that runs code, which begins in its first line, so that line numbers
-// are right. Top level of it is the driver's: set -e is off there,
-// so neither a run that merely ends non-zero nor the report can end the shell, and "&&"
-// keeps a set -e that the code turns on from ending it when the code has returned. (It
-// would switch set -e off within the code too were the command eval and not builtin.)
-func (sh *shell) script(code string, number uint64, h handover) []byte {
+// script is the file "go" of a run, which begins in its first line, so that line numbers
+// are right. Top level of it is the driver's: set -e is off there, so a run that merely ends
+// non-zero cannot end the shell, and "&&" keeps a set -e that the code turns on from ending
+// it when the code has returned. (It would switch set -e off within the code too were the
+// command eval and not builtin.)
+func (sh *shell) script(code string, h handover) []byte {
 	var b strings.Builder
 	b.Grow(len(code) + 512)
 	if h.rearm {
 		b.WriteString(strings.TrimSpace(sh.armExit()) + "; ")
 	}
-	b.WriteString(markPrompt)
+	if h.prompt {
+		b.WriteString(markPrompt)
+	}
 	if names := sortedNames(h.env); len(names) > 0 {
 		fmt.Fprintf(&b, "\\builtin declare -p %s >%s 2>/dev/null || \\builtin :; ", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
 	}
@@ -409,8 +444,6 @@ func (sh *shell) script(code string, number uint64, h handover) []byte {
 	b.WriteString(`\builtin eval `)
 	b.WriteString(quote(h.prefix() + code))
 	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + " && ((1))\n")
-	b.WriteString(sh.report("E", number, `"${PIPESTATUS[0]}"`, `"${PIPESTATUS[0]}"`))
-	b.WriteString(`\return "$_"` + "\n")
 	return []byte(b.String())
 }
 

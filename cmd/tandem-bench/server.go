@@ -52,10 +52,6 @@ func (s *server) start(ctx context.Context, bin string) error {
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(s.dir, "tmp")
-	if err := os.Mkdir(tmp, 0o700); err != nil {
-		return err
-	}
 	stderr, err := os.Create(s.logName())
 	if err != nil {
 		return err
@@ -68,7 +64,6 @@ func (s *server) start(ctx context.Context, bin string) error {
 	}
 	s.bin = bin
 	s.cmd = exec.Command(bin, "serve", "--listen", "127.0.0.1:0")
-	s.cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.dir, w, stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us alone
 	err = s.cmd.Start()
