@@ -55,7 +55,6 @@ func (a *api) streamJournal(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	j := &journalStream{out: a.newOutlet(w), messages: a.messages(), session: s, reader: reader}
-	defer j.out.close()
 	j.buf = appendMessage(j.buf, snap.Pos, func(dst []byte) []byte { return append(dst, j.messages.Attached(s, snap, viewer)...) })
 	err = j.run(r.Context())
 	if errors.Is(err, sessions.ErrClosed) {

@@ -166,7 +166,6 @@ func (a *api) writeJSON(w http.ResponseWriter, status int, v any) error {
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	out := a.newOutlet(w)
-	defer out.close()
 	for body.Len() > 0 {
 		if err := out.write(body.Next(writePiece)); err != nil {
 			return err
@@ -175,7 +174,8 @@ func (a *api) writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// An outlet writes to one client, each write under a deadline of its own.
+// An outlet writes to one client, each write under a deadline of its own. The last deadline
+// stays, for what the server sends when the handler has returned: see bound.
 type outlet struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
@@ -205,15 +205,15 @@ func (o *outlet) flush() error {
 	return nil
 }
 
-// close takes the deadline away, for the connection may serve other requests.
-func (o *outlet) close() { _ = o.rc.SetWriteDeadline(time.Time{}) }
-
-// boundBody gives a body only so much time to arrive, whether a handler reads it or not.
-// The server sets the next deadline itself, with the next request.
-func (a *api) boundBody(next http.Handler) http.Handler {
+// bound gives a body only so much time to arrive, whether a handler reads it or not. The
+// server sets the next deadline for reading itself, with the next request; that for writing
+// may be left over from the last answer on the connection.
+func (a *api) bound(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		_ = rc.SetWriteDeadline(time.Time{})
 		if r.ContentLength != 0 {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.bodyTimeout))
+			_ = rc.SetReadDeadline(time.Now().Add(a.bodyTimeout))
 		}
 		next.ServeHTTP(w, r)
 	})

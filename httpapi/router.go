@@ -77,7 +77,7 @@ func New(cfg Config) http.Handler {
 	a := newAPI(cfg)
 	g := &gate{tokens: cfg.Tokens, hosts: cfg.AllowHosts, origins: cfg.AllowOrigins, a: a}
 	r := chi.NewRouter()
-	r.Use(a.identify, a.logRequests, a.boundBody, g.admit, middleware.GetHead)
+	r.Use(a.identify, a.logRequests, a.bound, g.admit, middleware.GetHead)
 	r.NotFound(a.handle(noSuchPath))
 	r.MethodNotAllowed(a.handle(methodNotAllowed))
 

@@ -189,7 +189,6 @@ func (a *api) streamRun(w http.ResponseWriter, r *http.Request, s *sessions.Sess
 		return nil
 	}
 	sink := &eventSink{out: a.newOutlet(w), pos: from, took: reader.Took}
-	defer sink.out.close()
 	if err := sink.open(s.ID(), run.ID()); err != nil {
 		return err
 	}

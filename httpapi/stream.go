@@ -19,6 +19,10 @@ const (
 
 	// runeWait is how long the first bytes of a character wait for the others.
 	runeWait = 20 * time.Millisecond
+
+	// firstWait is how long the first events wait for those that follow: most runs have ended
+	// by then, and what tells all of them is sent at once, which is most of what they cost.
+	firstWait = time.Millisecond
 )
 
 // eventSink streams a run as server-sent events.
@@ -27,6 +31,7 @@ type eventSink struct {
 	lines lineEncoder
 	buf   []byte
 	pos   uint64       // everything below is in the stream
+	first time.Time    // when the first events were encoded; zero: they are sent
 	sent  time.Time    // when something last was
 	took  func(uint64) // is told how far the client is
 }
@@ -54,11 +59,20 @@ func (s *eventSink) gap(from, to uint64, at time.Time) error {
 
 func (s *eventSink) batch(pos uint64) error {
 	s.pos = pos
+	if !s.first.IsZero() {
+		return nil
+	}
 	return s.sendOrPing()
 }
 
 // wait sends a line begun as far as it has come, and pings for as long as nothing happens.
 func (s *eventSink) wait(ctx context.Context, wake, ended <-chan struct{}) error {
+	if !s.first.IsZero() && time.Since(s.first) < firstWait {
+		woken, err := awaitAny(ctx, wake, ended, time.Until(s.first.Add(firstWait)))
+		if woken || err != nil {
+			return err
+		}
+	}
 	var broken bool
 	s.buf, broken = s.lines.restOfRunes(s.buf)
 	for {
@@ -69,16 +83,26 @@ func (s *eventSink) wait(ctx context.Context, wake, ended <-chan struct{}) error
 		if broken {
 			patience = runeWait
 		}
-		select {
-		case <-time.After(patience):
-		case <-wake:
-			return nil
-		case <-ended:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if woken, err := awaitAny(ctx, wake, ended, patience); woken || err != nil {
+			return err
 		}
 		s.buf, broken = s.lines.rest(s.buf), false
+	}
+}
+
+// awaitAny reports whether wake or ended had something within the time.
+func awaitAny(ctx context.Context, wake, ended <-chan struct{}, limit time.Duration) (woken bool, err error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return false, nil
+	case <-wake:
+		return true, nil
+	case <-ended:
+		return true, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
 	}
 }
 
@@ -100,14 +124,12 @@ type textEvent struct {
 	Timestamp int64  `json:"timestamp"`
 }
 
-// open sends what every stream of a run begins with.
+// open begins with what every stream of a run begins with. It is sent by wait at the latest.
 func (s *eventSink) open(session, run string) error {
-	err := s.event(s.pos, textEvent{Type: "init", Text: session, RunID: run, Timestamp: time.Now().UnixMilli()})
+	s.first = time.Now()
+	err := s.event(s.pos, textEvent{Type: "init", Text: session, RunID: run, Timestamp: s.first.UnixMilli()})
 	if err == nil {
 		err = s.ping()
-	}
-	if err == nil {
-		err = s.send()
 	}
 	return err
 }
@@ -116,13 +138,14 @@ func (s *eventSink) ping() error {
 	return s.event(s.pos, textEvent{Type: "ping", Text: "pong", Timestamp: time.Now().UnixMilli()})
 }
 
-// finish sends what is left and the one event that ends the stream of a run.
+// finish writes what is left and the one event that ends the stream of a run. The server
+// sends it, together with the end of the answer, when the handler returns.
 func (s *eventSink) finish(end *sessions.RunInfo) error {
 	s.buf = s.lines.rest(s.buf)
 	if err := s.event(max(s.pos, end.Last+1), endEvent(end, time.Now())); err != nil {
 		return err
 	}
-	return s.send()
+	return s.write()
 }
 
 func (s *eventSink) event(id uint64, v any) (err error) {
@@ -135,7 +158,7 @@ func (s *eventSink) event(id uint64, v any) (err error) {
 func (s *eventSink) write() error {
 	err := s.out.write(s.buf)
 	s.buf = s.buf[:0]
-	s.sent = time.Now()
+	s.sent, s.first = time.Now(), time.Time{}
 	if err == nil {
 		s.took(s.lines.end - uint64(len(s.lines.begun)))
 	}

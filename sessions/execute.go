@@ -123,6 +123,7 @@ func (s *Session) execute(r *Run) {
 	s.finishLocked(r, o)
 	s.mu.Unlock()
 	s.logEnd(r)
+	s.tame()
 	s.retireOut()
 	s.dirty = true
 	if x.death.cause != "" && !s.endingNow() {
@@ -246,7 +247,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		s.log.Debug("label run", "error", err)
 	}
 	sh.forget()
-	lines := sh.lines(x.n)
+	lines := sh.lines(x.n, slices.Contains(s.opts, "history") || strings.Contains(r.req.Code, "history"))
 	if slices.Contains(s.opts, "functrace") {
 		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
 	}
@@ -354,6 +355,7 @@ func (s *Session) noteReport(rep report) {
 		}
 	}
 	s.setCwd(rep.dir)
+	s.wild = rep.wild && (s.tmout != "" || len(s.opts) > 0)
 }
 
 // setCwd notes where the shell is, by its own word or, where it has none, the kernel's.

@@ -14,6 +14,7 @@ type report struct {
 	status int    // -1 where it makes no sense
 	opts   string // $SHELLOPTS
 	tmout  string
+	wild   bool   // what the report itself takes off is still on
 	prompt bool   // the user has a prompt, or a command before it
 	pid    int    // of the process that reports, 0 where it does not say
 	dir    string // where bash takes itself to be, whatever $PWD says
@@ -130,7 +131,8 @@ func newReport(f [][]byte) report {
 		r.state = newCheckpoint(f[2:])
 		return r
 	}
-	r.opts, r.tmout, r.prompt, r.dir, r.pid = string(f[1]), string(f[2]), len(f[3]) > 0, string(f[4]), parsePid(f[5])
+	flags, wild := bytes.CutPrefix(f[3], []byte("w"))
+	r.opts, r.tmout, r.wild, r.prompt, r.dir, r.pid = string(f[1]), string(f[2]), wild, len(flags) > 0, string(f[4]), parsePid(f[5])
 	if n, err := strconv.ParseUint(string(f[6]), 10, 8); err == nil {
 		r.status = int(n)
 	}

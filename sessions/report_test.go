@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-const sampleReports = "\nE1\x00himBHs\x00\x00\x00/tmp\x0077\x000\x00" +
+const sampleReports = "\nE1\x00himBHs\x00\x00w\x00/tmp\x0077\x000\x00" +
 	"\nT1\x00ehiBs\x00300\x00p\x00/a\nb\x00\x00130\x00" +
 	"noise\nX\x00hiBs\x00\x00\x00/\x0077\x007\x00" +
 	"K\x0077\x00trap -- 'x' EXIT\n\x00source f source \x00vars\x00traps\x00params\x00functions\x00aliases\x00 /x\x00"
@@ -25,7 +25,7 @@ func TestReportParser(t *testing.T) {
 	if len(got) != 4 {
 		t.Fatalf("%d reports, want 4: %+v", len(got), got)
 	}
-	if r := got[0]; r.kind() != 'E' || r.number() != 1 || r.status != 0 || r.opts != "himBHs" || r.dir != "/tmp" || r.pid != 77 {
+	if r := got[0]; r.kind() != 'E' || r.number() != 1 || r.status != 0 || !r.wild || r.prompt || r.opts != "himBHs" || r.dir != "/tmp" || r.pid != 77 {
 		t.Errorf("first: %+v", r)
 	}
 	if r := got[1]; r.status != 130 || !r.prompt || r.tmout != "300" || r.dir != "/a\nb" {

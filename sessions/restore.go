@@ -68,7 +68,7 @@ func (s *Session) replaceShell(d death) {
 		s.checkpoint.exitTrap = "" // it has run
 	}
 	s.opts = slices.DeleteFunc(s.opts, func(o string) bool { return o == "errexit" })
-	s.rearm, s.needSync, s.dirty = false, false, true
+	s.rearm, s.needSync, s.wild, s.dirty = false, false, false, true
 	s.fallen = &Restart{Cause: d.cause, Restored: restored}
 	if s.endingNow() {
 		return
@@ -331,6 +331,14 @@ func (s *Session) settle() bool {
 	}
 	s.dropEnv()
 	return true
+}
+
+// tame takes what the last run has left of options and the like away from the shell.
+func (s *Session) tame() {
+	if s.wild {
+		s.wild = false
+		s.sh.say(tame)
+	}
 }
 
 // dropEnv gives the variables of the last run's own environment back the values they had.

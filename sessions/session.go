@@ -107,6 +107,7 @@ type Session struct {
 	opts       []string          // of driverOptions: those the user has on
 	tmout      string
 	prompt     bool
+	wild       bool // the shell itself still has opts and tmout on
 	rearm      bool
 	checkpoint *checkpoint
 	fallen     *Restart  // a shell has ended and no other has taken its place yet

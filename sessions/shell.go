@@ -335,22 +335,31 @@ func source(path string, args ...string) string {
 // lines are those that run the file "go" of a run and have its end reported.
 //
 // The first ends with the report E, which printf makes, or where that has been disabled, the
-// file report. Behind it, what the driver's lines must not run under is taken off, as in
-// that file. An interrupt, an unset variable under set -u and the like make the shell leave
-// the rest of the line out; then $? is not 0, and the second line reports T. The status
-// survives as the last word of every command, which is what $_ is: rescue looks there where a
-// function stands in for builtin.
-func (sh *shell) lines(number uint64) string {
+// file report. An interrupt, an unset variable under set -u and the like make the shell leave
+// the rest of the line out; then $? is not 0, and the second line reports T. The status is the
+// last word of what comes after the code, and so in $_: rescue looks there where a function
+// stands in for builtin.
+//
+// history says that the code may switch the option history on, with which the shell would
+// record the second line.
+func (sh *shell) lines(number uint64, history bool) string {
 	n := strconv.FormatUint(number, 10)
 	ctl := " >" + quote(filepath.Join(sh.dir, "c"))
 	report := ` || \builtin . ` + quote(filepath.Join(sh.lib, "report"))
-	return `\builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
+	off := " && ((1))\n"
+	if history {
+		off = ` && \builtin eval '\builtin set +o history; \builtin :' "$_"` + "\n"
+	}
+	return `\builtin enable . : eval printf test; \builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
 		`\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
-		` "$SHELLOPTS" "${TMOUT-}" "${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
-		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl +
-		` && \builtin eval '\builtin set +evxET +o history; \builtin enable . : eval printf set test; \builtin eval "${TMOUT:+TMOUT=0}"; \builtin :' "$_"` + "\n" +
-		`\builtin test 0 -eq "$?" -a x != "$? $_"` + report + " T" + n + ` "${_%% *}" "$SHELLOPTS" "$_"` + ctl + "\n"
+		` "$SHELLOPTS" "${TMOUT-}" "w${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
+		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + off +
+		`\builtin test 0 = "$?" -a "$? $_"` + report + " T" + n + ` "${_%% *}" "$SHELLOPTS" "$_"` + ctl + "\n"
 }
+
+// tame takes off what the driver's own lines must not run under, once a report has shown some
+// of it: options of the user's, or a TMOUT. They are back in the next run.
+const tame = `\builtin set +evxET +o history; \builtin eval "${TMOUT:+TMOUT=0}"` + "\n"
 
 // report is the command line that makes the shell report; status is a word of shell. A last
 // word beyond what report takes is for rescue.

@@ -520,3 +520,18 @@ func TestTMOUT(t *testing.T) {
 		t.Errorf("restarts %q, want that of the exit alone", got)
 	}
 }
+
+// With its history on, a session remembers what the user put there, and no line of the
+// driver's.
+func TestHistoryIsTheUsers(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "set -o history; history -s replaced") // it takes the place of the line it is in
+	sessionstest.Run(t, s, "history -s second")
+	sessionstest.Run(t, s, "set +o history")
+	sessionstest.Run(t, s, "set -o history; history -s third")
+	r := sessionstest.Run(t, s, "history; shopt -o history")
+	if want := "    1  second\n    2  third\nhistory        \ton\n"; r.Stdout != want {
+		t.Errorf("%q, want %q", r.Stdout, want)
+	}
+}
