@@ -13,7 +13,7 @@ STATICCHECK := go tool -modfile=.ci/tools.mod staticcheck
 
 GO_DIRS := cmd httpapi sessions web/*.go ws
 
-.PHONY: build run test fmt lint bench fuzz soak page browser
+.PHONY: build run test fmt lint bench microbench fuzz soak page browser
 
 ## build: bin/tandem, with the page in it
 build: page
@@ -40,8 +40,15 @@ lint:
 	GOOS=darwin go vet ./...
 	$(STATICCHECK) ./...
 
-## bench: the benchmarks
-bench:
+# How much to measure, and whom beside it: BENCH="--peer http://127.0.0.1:44772". What is
+# done without it must take less than two minutes, so that it is done often.
+BENCH ?= --short
+## bench: measure the program from outside, as clients meet it
+bench: build
+	go run ./cmd/tandem-bench --bin bin/tandem $(BENCH)
+
+## microbench: the benchmarks in the packages
+microbench:
 	go test -run '^$$' -bench . -benchmem ./...
 
 # The fuzz targets, each for so long, beginning with what is kept in testdata/fuzz.

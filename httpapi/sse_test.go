@@ -217,16 +217,25 @@ func FuzzLineEvents(f *testing.F) {
 	})
 }
 
+// BenchmarkLineEvents is a buffer of whole lines made into events: many short ones, where
+// what surrounds a line counts; long ones, where its bytes do; and ones full of escapes.
 func BenchmarkLineEvents(b *testing.B) {
-	var text bytes.Buffer
-	for i := range 10000 {
-		fmt.Fprintln(&text, 1000000+i)
+	for _, bm := range []struct{ name, line string }{
+		{"short", "1000000\n"},
+		{"1000B", strings.Repeat("x", 999) + "\n"},
+		{"escapes", "\x1b[31merror\x1b[0m\t\"C:\\dir\\é\": \u2028 not found\r\n"},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			lines := (64 << 10) / len(bm.line)
+			text := bytes.Repeat([]byte(bm.line), lines)
+			var l lineEncoder
+			buf := make([]byte, 0, 2<<20)
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				buf = l.output(buf[:0], sessions.Stdout, 12345678, 1700000000123, text)
+			}
+			b.ReportMetric(float64(b.N*lines)/b.Elapsed().Seconds(), "lines/s")
+		})
 	}
-	var l lineEncoder
-	buf := make([]byte, 0, 2<<20)
-	b.ReportAllocs()
-	for b.Loop() {
-		buf = l.output(buf[:0], sessions.Stdout, 12345678, 1700000000123, text.Bytes())
-	}
-	b.ReportMetric(float64(b.N)*10000/b.Elapsed().Seconds(), "lines/s")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,6 +123,7 @@ func (s *Session) execute(r *Run) {
 	s.mu.Lock()
 	s.finishLocked(r, o)
 	s.mu.Unlock()
+	runtime.Gosched() // to who waits for this end: what is left to do here can wait
 	s.logEnd(r)
 	s.tame()
 	s.retireOut()
@@ -234,7 +236,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		}
 		pump = startStdinPump(h.stdin, r.stdin)
 	}
-	if err := writeFile(filepath.Join(s.dir, "go"), sh.script(r.req.Code, h)); err != nil {
+	if err := s.code.write(filepath.Join(s.dir, "go"), sh.script(r.req.Code, h)); err != nil {
 		return pump, err
 	}
 	if len(r.req.Env) > 0 {
@@ -254,21 +256,6 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(lines)
 	return pump, nil
-}
-
-// writeFile is os.WriteFile for a file of ours, without what makes that one fit for every
-// kind of file: it is on the path of every run.
-func writeFile(path string, data []byte) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	for len(data) > 0 && err == nil {
-		var n int
-		n, err = unix.Write(fd, data)
-		data = data[max(n, 0):]
-	}
-	return errors.Join(err, unix.Close(fd))
 }
 
 // say says lines to the shell, and counts them.

@@ -85,6 +85,7 @@ func (s *Session) dropShell() {
 	s.sh.close()
 	s.sh = nil
 	s.dropOut() // their names may be gone with the private directory
+	s.code.close()
 	s.mu.Lock()
 	s.pid = 0
 	s.mu.Unlock()

@@ -98,6 +98,7 @@ type Session struct {
 
 	// The rest belongs to loop.
 	sh         *shell
+	code       codeFile // of the current run
 	out        [2]*pipe // stdout and stderr of the current run
 	outPath    [2]string
 	outOwner   [2]*atomic.Uint64 // the number of the run that writes to out
@@ -619,6 +620,7 @@ func (s *Session) shutDown() {
 	if s.sh != nil {
 		s.sh.close()
 	}
+	s.code.close()
 	s.wg.Wait()
 	s.journal.leaveBudget()
 	s.cgroup.remove()

@@ -399,8 +399,8 @@ func (sh *shell) kill() {
 
 // isFIFO reports whether the path is still one.
 func isFIFO(path string) bool {
-	fi, err := os.Lstat(path)
-	return err == nil && fi.Mode()&os.ModeNamedPipe != 0
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 }
 
 // close gives back what belongs to the shell but for the process, which must be waited for

@@ -1,0 +1,48 @@
+package sessions
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A codeFile is the file that the shell sources the code of a run from. It is written anew for
+// each, and kept open: to truncate and fill it through its name takes several times as long,
+// on the path of every run. The zero value is ready.
+type codeFile struct {
+	f    *os.File
+	size int
+}
+
+// write makes the file hold data and nothing else. One that somebody has removed is made anew.
+func (c *codeFile) write(path string, data []byte) error {
+	if c.f == nil || c.removed() {
+		c.close()
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		c.f, c.size = f, 0
+	}
+	if len(data) < c.size {
+		if err := c.f.Truncate(int64(len(data))); err != nil {
+			return err
+		}
+	}
+	c.size = len(data)
+	_, err := c.f.WriteAt(data, 0)
+	return err
+}
+
+// removed reports whether the file no longer has a name.
+func (c *codeFile) removed() bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(c.f.Fd()), &st) != nil || st.Nlink == 0
+}
+
+func (c *codeFile) close() {
+	if c.f != nil {
+		c.f.Close()
+		c.f = nil
+	}
+}
