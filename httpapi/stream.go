@@ -20,9 +20,10 @@ const (
 	// runeWait is how long the first bytes of a character wait for the others.
 	runeWait = 20 * time.Millisecond
 
-	// firstWait is how long the first events wait for those that follow: most runs have ended
-	// by then, and what tells all of them is sent at once, which is most of what they cost.
-	firstWait = time.Millisecond
+	// firstWait is how long the events that every stream begins with wait for something to go
+	// with: most runs write or have ended by then, and each packet costs as much as the rest
+	// of a short run's answer.
+	firstWait = 5 * time.Millisecond
 )
 
 // eventSink streams a run as server-sent events.
@@ -31,12 +32,13 @@ type eventSink struct {
 	lines lineEncoder
 	buf   []byte
 	pos   uint64       // everything below is in the stream
-	first time.Time    // when the first events were encoded; zero: they are sent
+	first time.Time    // when the first events were encoded; zero: they wait no longer
 	sent  time.Time    // when something last was
 	took  func(uint64) // is told how far the client is
 }
 
 func (s *eventSink) output(e sessions.Entry) error {
+	s.first = time.Time{}
 	s.buf = s.lines.output(s.buf, e.Kind, e.Pos, e.Time.UnixMilli(), e.Data)
 	if len(s.buf) < writeSize {
 		return nil

@@ -108,6 +108,15 @@ func (g *cgroup) place(attr *syscall.SysProcAttr) (done func()) {
 // unplace takes place back, where the kernel would not have it.
 func unplace(attr *syscall.SysProcAttr) { attr.UseCgroupFD = false }
 
+// mayHoldMore reports whether processes may be left, of which a cgroup that is empty has none.
+func (g *cgroup) mayHoldMore() bool {
+	if g == nil {
+		return true
+	}
+	b, err := os.ReadFile(filepath.Join(g.path, "cgroup.events"))
+	return err != nil || !bytes.Contains(b, []byte("populated 0"))
+}
+
 // kill kills everything in the cgroup and waits until nothing is, or limit is over.
 func (g *cgroup) kill(limit time.Duration) {
 	if g == nil || os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0) != nil {

@@ -19,6 +19,8 @@ func (g *cgroup) place(*syscall.SysProcAttr) (done func()) { return func() {} }
 
 func unplace(*syscall.SysProcAttr) {}
 
+func (g *cgroup) mayHoldMore() bool { return true }
+
 func (g *cgroup) kill(time.Duration) {}
 
 func (g *cgroup) remove() {}

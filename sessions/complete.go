@@ -259,7 +259,7 @@ var ownBuiltin = regexp.MustCompile(`(?m)^builtin \(\)`)
 // script is a line of its own: an error that ends one does not end the next.
 func (h *helper) write() (keys string, err error) {
 	c := h.idle.state
-	state := restoreScripts(c, restoreTame)
+	state := restoreScripts(c, restoreTame, h.idle.dir)
 	files := map[string]string{
 		"vars":      "\\builtin unset -v LC_ALL INPUTRC\n" + editMode.ReplaceAllString(state[0], ""),
 		"functions": state[1],

@@ -549,6 +549,10 @@ func (m *Manager) Close(ctx context.Context) error {
 	return m.release()
 }
 
+// buryDelay is how long adopted orphans that have ended wait for others. What tells that one
+// has tells it of every shell too.
+const buryDelay = 20 * time.Millisecond
+
 // reap ends sessions that nobody uses, cuts readers off that have stopped reading, keeps
 // journals within their budget and buries adopted orphans.
 func (m *Manager) reap() {
@@ -556,11 +560,17 @@ func (m *Manager) reap() {
 	every := min(time.Second, m.cfg.StallTimeout/8)
 	tick := time.NewTicker(max(every, 10*time.Millisecond))
 	defer tick.Stop()
+	var bury <-chan time.Time
 	for {
 		select {
 		case <-m.stop:
 			return
 		case <-m.ended:
+			if bury == nil {
+				bury = time.After(buryDelay)
+			}
+		case <-bury:
+			bury = nil
 			m.children.reapOrphans()
 		case now := <-tick.C:
 			short := m.budget.used.Load() > m.budget.limit

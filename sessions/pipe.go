@@ -22,6 +22,8 @@ type pipe struct {
 	once    sync.Once
 
 	mu     sync.Mutex
+	widest int  // how large it may become for a flood; 0: it stays as it is
+	wide   bool // it has become that
 	writer int  // the writing end that we keep open ourselves, or noWriter
 	late   bool // the next EOF is the end: nobody will open the FIFO again
 }
@@ -99,6 +101,10 @@ func (p *pipe) readOnceLocked(fd int) (int, error) {
 	for err == unix.EINTR {
 		n, err = unix.Read(fd, buf[:])
 	}
+	if n == readSize && !p.wide && p.widest > readSize {
+		p.wide = true
+		setPipeSize(fd, p.widest)
+	}
 	if n > 0 && p.sink(buf[:n]) {
 		return n, err
 	}
@@ -144,6 +150,10 @@ func (p *pipe) probe(then func(held bool)) (held bool) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.readHeldLocked(int(fd))
+		if p.wide {
+			p.wide = false
+			setPipeSize(int(fd), readSize)
+		}
 		p.letGoLocked()
 		n, err := p.readOnceLocked(int(fd))
 		held = err != nil || n > 0
@@ -156,6 +166,19 @@ func (p *pipe) probe(then func(held bool)) (held bool) {
 		}
 	})
 	return held
+}
+
+// wideSize is how large a pipe becomes, at most, that was found full. A command that fills it
+// faster than it is read then stops and goes on eight times less often. Pipes are not made so
+// wide from the start, since the kernel lets a user have only so much of that (pipe(7),
+// pipe-user-pages-soft).
+const wideSize = 512 << 10
+
+// letWiden allows a pipe to become as large as limit, and no larger than wideSize.
+func (p *pipe) letWiden(limit int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.widest = min(limit, wideSize)
 }
 
 // letGoLocked closes our own writing end.

@@ -196,7 +196,10 @@ func (s *Session) writeDriver() error {
 }
 
 func (s *Session) writeRestore(as restoreMode) error {
-	scripts := restoreScripts(s.checkpoint, as)
+	s.mu.Lock()
+	dir := s.cwd
+	s.mu.Unlock()
+	scripts := restoreScripts(s.checkpoint, as, existing(dir))
 	if s.checkpoint.exitTrap == "" || as == restoreTame {
 		scripts = append(scripts, s.sh.armExit())
 	}

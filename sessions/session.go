@@ -648,8 +648,10 @@ func (s *Session) endProcesses() {
 		s.sh.kill()
 		<-s.sh.exited
 	}
-	s.processes().askToEnd(0, endGrace)
-	s.cgroup.kill(killLimit)
+	if s.cgroup.mayHoldMore() {
+		s.processes().askToEnd(0, endGrace)
+		s.cgroup.kill(killLimit)
+	}
 	if !s.processes().endAll(0, 0, killLimit) { // what moved elsewhere too
 		s.log.Error("processes could not be killed")
 	}
@@ -685,6 +687,8 @@ func (s *Session) outPipes(number uint64) error {
 		if err != nil {
 			return err
 		}
+		// Both together must fit in the part of the journal that is drained into.
+		p.letWiden(s.m.cfg.Retention / 8)
 		s.out[i], s.outPath[i], s.outOwner[i] = p, path, owner
 	}
 	for _, o := range s.outOwner {

@@ -482,12 +482,14 @@ func (sh *shell) unenv(env map[string]string) string {
 	return `\builtin unset -v ` + strings.Join(sortedNames(env), " ") + "\n\\builtin . " + quote(filepath.Join(sh.dir, "env")) + "\n"
 }
 
-// restoreScripts are the files that bring a checkpoint back, in order.
-func restoreScripts(c *checkpoint, as restoreMode) []string {
+// restoreScripts are the files that bring a checkpoint back, in order, to a shell that is in
+// dir, where the one that it was taken of need not have been.
+func restoreScripts(c *checkpoint, as restoreMode, dir string) []string {
 	const own = `\builtin unset -v PATH TERM OLDPWD SHLVL HOSTNAME` + "\n"
 	stack := `\builtin set -- ` + string(c.dirs) + "\n" +
 		`while (( $# )); do \builtin pushd -n -- "${!#}" >/dev/null; \builtin set -- "${@:1:$#-1}"; done` + "\n"
-	after := "\n\\enable builtin . : cd declare enable eval printf set trap unset\n\\builtin set +evxtET +o history\n"
+	after := "\n\\enable builtin . : cd declare enable eval printf set trap unset\n\\builtin set +evxtET +o history\n" +
+		`\builtin eval ${PWD+` + quote("PWD="+quote(dir)) + "}\n"
 	traps := string(c.traps)
 	if as == restoreTame {
 		traps = ""

@@ -535,3 +535,24 @@ func TestHistoryIsTheUsers(t *testing.T) {
 		t.Errorf("%q, want %q", r.Stdout, want)
 	}
 }
+
+// The directory that a shell is restored in is where the session was last known to be, and
+// not where it was when its state was saved.
+func TestRestoredDirectory(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "it's a \"place\"")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := sessionstest.New(t, sessions.Config{Warm: 1})
+	s, err := m.Create(sessions.Options{Cwd: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []string{"kill -9 $$", "mkdir sub && cd sub", "kill -9 $$"} {
+		sessionstest.Run(t, s, code)
+	}
+	if r := sessionstest.Run(t, s, `echo "$PWD"; pwd`); r.Stdout != dir+"/sub\n"+dir+"/sub\n" {
+		t.Errorf("%q, want %s/sub twice", r.Stdout, dir)
+	}
+}

@@ -48,7 +48,7 @@ func (s *Session) moveTo(cwd string) {
 	s.mu.Unlock()
 	line := "SECONDS=0"
 	if was != cwd {
-		line = `\builtin cd -- ` + quote(cwd) + " >/dev/null 2>&1; \\builtin unset -v OLDPWD; \\builtin export OLDPWD; " + line
+		line = `\builtin cd -- ` + quote(cwd) + " >/dev/null 2>&1; \\builtin unset -v OLDPWD; \\builtin export OLDPWD; \\builtin : \"${DIRSTACK-}\"; " + line
 	}
 	s.sh.say(line + "\n")
 }
@@ -75,7 +75,13 @@ func (m *Manager) warmOne() bool {
 		s, err = m.newSession(cwd, m.env)
 	}
 	if err == nil {
-		if err = s.freshShell(false); err != nil {
+		if err = s.freshShell(false); err == nil {
+			s.saveState() // or else the first run would wait for it
+			if s.sh == nil {
+				err = errNoAnswer
+			}
+		}
+		if err != nil {
 			m.discard(s)
 		}
 	}
