@@ -20,7 +20,10 @@ import (
 // processes are whose; a cgroup adds that all of them are killed at once, so that not even
 // one that forks faster than /proc can be read gets away (cgroups(7), cgroup.kill, Linux
 // 5.14). No controller is used. nil is no cgroup, and every method takes it.
-type cgroup struct{ path string }
+type cgroup struct {
+	path  string
+	procs *os.File // cgroup.procs, once holdsOnly has been called; the caller's goroutine alone has it
+}
 
 // newCgroup makes the server's, below the one this process is in. It is nil where that
 // cannot be done, and why says so.
@@ -29,7 +32,7 @@ func newCgroup(serverID uint64) (g *cgroup, why error) {
 	if err != nil {
 		return nil, err
 	}
-	g = &cgroup{filepath.Join(parent, cgroupName(serverID))}
+	g = &cgroup{path: filepath.Join(parent, cgroupName(serverID))}
 	if err := os.Mkdir(g.path, 0o755); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
@@ -84,7 +87,7 @@ func (g *cgroup) child(seq uint64) *cgroup {
 	if g == nil {
 		return nil
 	}
-	c := &cgroup{filepath.Join(g.path, strconv.FormatUint(seq, 10))}
+	c := &cgroup{path: filepath.Join(g.path, strconv.FormatUint(seq, 10))}
 	if err := os.Mkdir(c.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -132,10 +135,30 @@ func (g *cgroup) populated() bool {
 	return bytes.Contains(b, []byte("populated 1"))
 }
 
+// holdsOnly reports whether the process is alone in the cgroup, for sure.
+func (g *cgroup) holdsOnly(pid int) bool {
+	if g == nil {
+		return false
+	}
+	if g.procs == nil {
+		f, err := os.Open(filepath.Join(g.path, "cgroup.procs"))
+		if err != nil {
+			return false
+		}
+		g.procs = f
+	}
+	var b [32]byte
+	n, _ := g.procs.ReadAt(b[:], 0)
+	return string(b[:n]) == strconv.Itoa(pid)+"\n"
+}
+
 // remove removes the cgroup and those that were made below it. Nothing may live in them.
 func (g *cgroup) remove() {
 	if g == nil {
 		return
+	}
+	if g.procs != nil {
+		g.procs.Close()
 	}
 	var dirs []string
 	_ = filepath.WalkDir(g.path, func(path string, d fs.DirEntry, err error) error {

@@ -21,6 +21,8 @@ func unplace(*syscall.SysProcAttr) {}
 
 func (g *cgroup) mayHoldMore() bool { return true }
 
+func (g *cgroup) holdsOnly(int) bool { return false }
+
 func (g *cgroup) kill(time.Duration) {}
 
 func (g *cgroup) remove() {}

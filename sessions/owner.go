@@ -97,7 +97,7 @@ func serversCgroup(path string, serverID uint64) *cgroup {
 	if filepath.Base(path) != cgroupName(serverID) {
 		return nil
 	}
-	return &cgroup{path}
+	return &cgroup{path: path}
 }
 
 func cgroupName(serverID uint64) string { return "tandem-" + strconv.FormatUint(serverID, 16) }

@@ -118,6 +118,10 @@ func (p *pipe) drain() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.readHeldLocked(int(fd))
+		if p.wide {
+			p.wide = false
+			setPipeSize(int(fd), readSize)
+		}
 	})
 }
 
@@ -150,10 +154,6 @@ func (p *pipe) probe(then func(held bool)) (held bool) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.readHeldLocked(int(fd))
-		if p.wide {
-			p.wide = false
-			setPipeSize(int(fd), readSize)
-		}
 		p.letGoLocked()
 		n, err := p.readOnceLocked(int(fd))
 		held = err != nil || n > 0

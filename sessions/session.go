@@ -706,8 +706,12 @@ func (s *Session) drainOut() {
 	}
 }
 
-// retireOut lets go of those of the run's pipes that outlive it.
+// retireOut lets go of those of the run's pipes that outlive it. A shell that is alone has left
+// nobody who could have them open.
 func (s *Session) retireOut() {
+	if s.sh != nil && s.cgroup.holdsOnly(s.sh.pid) {
+		return
+	}
 	for i, p := range s.out {
 		if p != nil && !p.retire() {
 			s.late = append(s.late, p)

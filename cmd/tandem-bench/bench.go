@@ -14,6 +14,7 @@ type bench struct {
 	ctx   context.Context
 	ours  *tandem
 	peer  target // nil: there is none
+	plain target
 	size  sizes
 	log   io.Writer
 	rows  []*row
@@ -96,6 +97,21 @@ func one(f func() (float64, error)) round {
 	}
 }
 
+// rounders are the rounds of all that there are. Those that are nil are not.
+type rounders struct{ ours, peer, plain, floor round }
+
+// each makes the rounds of every server. Not all works can be asked of the plain one.
+func (b *bench) each(of func(target) round, plain bool) rounders {
+	r := rounders{ours: of(b.ours)}
+	if b.peer != nil {
+		r.peer = of(b.peer)
+	}
+	if plain {
+		r.plain = of(b.plain)
+	}
+	return r
+}
+
 // A turn is who is measured and where the result goes.
 type turn struct {
 	who   string
@@ -105,10 +121,10 @@ type turn struct {
 
 // interleave does the rounds of all that there are in turns, so that whatever the machine
 // does besides hits each of them, and adds the row.
-func (b *bench) interleave(r *row, rounds int, ours, peer, floor round) error {
+func (b *bench) interleave(r *row, rounds int, of rounders) error {
 	b.rows = append(b.rows, r)
 	var turns []turn
-	for _, t := range []turn{{"tandem", &r.Ours, ours}, {b.peerName(), &r.Peer, peer}, {"floor", &r.Floor, floor}} {
+	for _, t := range []turn{{"tandem", &r.Ours, of.ours}, {b.peerName(), &r.Peer, of.peer}, {"plain", &r.Plain, of.plain}, {"floor", &r.Floor, of.floor}} {
 		if t.round != nil {
 			turns = append(turns, t)
 		}
@@ -152,14 +168,11 @@ func (b *bench) latenciesIn(r *row, rounds, n int, open func(target) (*probe, er
 	of := func(t target) round {
 		return func() ([]float64, error) { return sample(n, func() (*probe, error) { return open(t) }) }
 	}
-	var peer, bare round
-	if b.peer != nil {
-		peer = of(b.peer)
-	}
+	all := b.each(of, true)
 	if floor != nil {
-		bare = func() ([]float64, error) { return sample(n, floor) }
+		all.floor = func() ([]float64, error) { return sample(n, floor) }
 	}
-	return b.interleave(r, rounds, of(b.ours), peer, bare)
+	return b.interleave(r, rounds, all)
 }
 
 // sample opens a probe and returns n of its times, in ms. The first few do not count.
@@ -187,14 +200,12 @@ func sample(n int, open func() (*probe, error)) ([]float64, error) {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// rates measures how much of something goes through in a second.
-func (b *bench) rates(name, unit string, rounds int, of func(target) (float64, error), floor func() (float64, error)) error {
-	var peer round
-	if b.peer != nil {
-		peer = one(func() (float64, error) { return of(b.peer) })
-	}
-	ours := one(func() (float64, error) { return of(b.ours) })
-	return b.interleave(&row{Work: name, Unit: unit, More: true}, rounds, ours, peer, one(floor))
+// rates measures how much of something goes through in a second, also of the plain server
+// where that can.
+func (b *bench) rates(name, unit string, rounds int, plain bool, of func(target) (float64, error), floor func() (float64, error)) error {
+	all := b.each(func(t target) round { return one(func() (float64, error) { return of(t) }) }, plain)
+	all.floor = one(floor)
+	return b.interleave(&row{Work: name, Unit: unit, More: true}, rounds, all)
 }
 
 // everyTarget calls f for each, untimed.

@@ -17,6 +17,17 @@ import (
 	"testing/iotest"
 )
 
+// TestMain lets the test program be the plain server, as the program itself is.
+func TestMain(m *testing.M) {
+	if os.Getenv(plainVariable) != "" {
+		if servePlain(os.Stdin, os.Stdout) != nil {
+			os.Exit(exitFailed)
+		}
+		os.Exit(exitOK)
+	}
+	os.Exit(m.Run())
+}
+
 func TestPercentile(t *testing.T) {
 	t.Parallel()
 	hundred := make([]float64, 100)
@@ -58,7 +69,7 @@ func of(values ...float64) series { return series{[][]float64{values}} }
 func TestTable(t *testing.T) {
 	t.Parallel()
 	rows := []*row{
-		{Work: "fast", Unit: "ms", Tails: true, Ours: of(0.5), Peer: of(4), Floor: of(0.25)},
+		{Work: "fast", Unit: "ms", Tails: true, Ours: of(0.5), Peer: of(4), Plain: of(0.4), Floor: of(0.25)},
 		{Work: "wide one", Unit: "MB/s", More: true, Ours: of(300), Peer: of(100), Floor: of(1200)},
 		{Work: "alone", Unit: "s", Ours: of(12.34)},
 	}
@@ -68,10 +79,10 @@ func TestTable(t *testing.T) {
 	}
 	lines := strings.Split(out.String(), "\n")[:4]
 	for i, want := range []string{
-		"work unit ours p99 peer p99 ratio p99 floor p99 ours/floor",
-		"fast ms 0.500 0.500 4.00 4.00 8.00x 8.00x 0.250 0.250 2.00x",
-		"wide one MB/s 300 100 3.00x 1200 4.00x",
-		"alone s 12.3 - - - -",
+		"work unit ours p99 peer p99 ratio p99 plain p99 ours/plain floor p99 ours/floor",
+		"fast ms 0.500 0.500 4.00 4.00 8.00x 8.00x 0.400 0.400 1.25x 0.250 0.250 2.00x",
+		"wide one MB/s 300 100 3.00x - - 1200 4.00x",
+		"alone s 12.3 - - - - - -",
 	} {
 		if got := strings.Join(strings.Fields(lines[i]), " "); got != want {
 			t.Errorf("line %d is %q, want %q", i, got, want)

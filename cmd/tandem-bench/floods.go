@@ -23,7 +23,7 @@ func (b *bench) sseLines() error {
 	if err := b.everyTarget(func(t target) error { return verifySSE(t, code, n, want) }); err != nil {
 		return err
 	}
-	return b.rates("sse-lines", "lines/s", b.size.heavy,
+	return b.rates("sse-lines", "lines/s", b.size.heavy, false,
 		func(t target) (float64, error) { return sseRate(t, code, n, float64(n)) },
 		func() (float64, error) { return bareFlood(code, want.bytes, float64(n)) })
 }
@@ -39,7 +39,7 @@ func (b *bench) sseBytes() error {
 	if err := b.everyTarget(func(t target) error { return verifySSE(t, code, size/lineLength, want) }); err != nil {
 		return err
 	}
-	return b.rates("sse-bytes", "MB/s", b.size.heavy,
+	return b.rates("sse-bytes", "MB/s", b.size.heavy, false,
 		func(t target) (float64, error) { return sseRate(t, code, size/lineLength, float64(size)/megabyte) },
 		func() (float64, error) { return bareFlood(code, size, float64(size)/megabyte) })
 }
@@ -211,7 +211,7 @@ func (b *bench) wsRaw() error {
 	if err != nil {
 		return err
 	}
-	return b.rates("ws-raw", "MB/s", b.size.rounds,
+	return b.rates("ws-raw", "MB/s", b.size.rounds, true,
 		func(t target) (float64, error) {
 			took, err := flood(t, zeros(size), size, nil)
 			return float64(size) / megabyte / took.Seconds(), err

@@ -1,7 +1,8 @@
 // Tandem-bench measures a tandem from outside, as clients meet it: the time from a request
 // to the end of its answer, and the bytes that arrive. A peer may be measured beside it, in
-// turns, so that both meet the same machine; and with them, in the same turns, the floor:
-// what bare processes, pipes and sockets take for the same work.
+// turns, so that both meet the same machine; and with them, in the same turns, two floors:
+// what bare processes, pipes and sockets take for the same work, and what a plain HTTP server
+// with a bare shell behind it takes.
 package main
 
 import (
@@ -36,7 +37,15 @@ type config struct {
 	short    bool
 }
 
-func main() { os.Exit(program(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	if os.Getenv(plainVariable) != "" {
+		if servePlain(os.Stdin, os.Stdout) != nil {
+			os.Exit(exitFailed)
+		}
+		return
+	}
+	os.Exit(program(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // program returns the exit code: 0, 1 if something failed, 2 for a wrong call.
 func program(args []string, stdout, stderr io.Writer) int {
@@ -132,6 +141,12 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	b.ours = ours
+	plain, stopPlain, err := openPlain(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopPlain()
+	b.plain = plain
 	var peer *execd
 	if cfg.peer != "" {
 		if peer, err = openExecd(cfg.peer); err != nil {

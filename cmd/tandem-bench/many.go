@@ -31,7 +31,7 @@ func (b *bench) idle() error {
 	}
 	b.note("idle: proportional set size of the server and all below it, by %d sessions with a shell each", b.size.idle)
 	n := b.size.live
-	return b.rates(fmt.Sprintf("idle %d live", n), "sessions/s", 1, func(t target) (float64, error) { return liveRate(t, n) }, nil)
+	return b.rates(fmt.Sprintf("idle %d live", n), "sessions/s", 1, false, func(t target) (float64, error) { return liveRate(t, n) }, nil)
 }
 
 // settleTime is how long what was just started may go on with what it does at the start.
@@ -125,8 +125,8 @@ func (b *bench) viewers() error {
 		return err
 	}
 	r := &row{Work: fmt.Sprintf("viewers %d", n), Unit: "MB/s", More: true}
-	if err := b.interleave(r, b.size.heavy, one(func() (float64, error) { return b.watch(b.ours, n) }), nil,
-		one(func() (float64, error) { return bareFanout(n, b.size.viewerBytes) })); err != nil {
+	if err := b.interleave(r, b.size.heavy, rounders{ours: one(func() (float64, error) { return b.watch(b.ours, n) }),
+		floor: one(func() (float64, error) { return bareFanout(n, b.size.viewerBytes) })}); err != nil {
 		return err
 	}
 	if b.ours.pid() == 0 {
@@ -135,7 +135,7 @@ func (b *bench) viewers() error {
 	}
 	for _, n := range slices.Compact([]int{1, min(10, n), n}) {
 		growth := &row{Work: fmt.Sprintf("viewers %d growth", n), Unit: "MB of RSS"}
-		if err := b.interleave(growth, 1, one(func() (float64, error) { return b.growth(n) }), nil, nil); err != nil {
+		if err := b.interleave(growth, 1, rounders{ours: one(func() (float64, error) { return b.growth(n) })}); err != nil {
 			return err
 		}
 	}
@@ -247,8 +247,8 @@ func (b *bench) scale() error {
 	}
 	for _, n := range b.size.scaleViewers {
 		r := &row{Work: fmt.Sprintf("scale %d viewers", n), Unit: "MB/s", More: true}
-		err := b.interleave(r, 2, one(func() (float64, error) { return b.watch(b.ours, n) }), nil,
-			one(func() (float64, error) { return bareFanout(n, b.size.viewerBytes) }))
+		err := b.interleave(r, 2, rounders{ours: one(func() (float64, error) { return b.watch(b.ours, n) }),
+			floor: one(func() (float64, error) { return bareFanout(n, b.size.viewerBytes) })})
 		if err != nil {
 			return err
 		}
@@ -269,13 +269,10 @@ func (b *bench) scaleBytes(size int) error {
 			return took.Seconds(), err
 		})
 	}
-	var peer round
-	if b.peer != nil {
-		peer = of(b.peer)
-	}
-	r := &row{Work: fmt.Sprintf("scale %d MB", size/megabyte), Unit: "s"}
-	return b.interleave(r, b.size.rounds, of(b.ours), peer, one(func() (float64, error) {
+	all := b.each(of, true)
+	all.floor = one(func() (float64, error) {
 		rate, err := bareFlood(code, size, 1)
 		return 1 / rate, err
-	}))
+	})
+	return b.interleave(&row{Work: fmt.Sprintf("scale %d MB", size/megabyte), Unit: "s"}, b.size.rounds, all)
 }

@@ -19,6 +19,7 @@ type row struct {
 	Tails bool // the 99th percentile is of interest
 	Ours  series
 	Peer  series
+	Plain series
 	Floor series
 }
 
@@ -40,7 +41,7 @@ func p99(s *summary) float64 { return s.P99 }
 
 // cells are the texts of the row.
 func (r *row) cells(withPeer bool) []string {
-	ours, peer, floor := r.Ours.summary(), r.Peer.summary(), r.Floor.summary()
+	ours, peer, plain, floor := r.Ours.summary(), r.Peer.summary(), r.Plain.summary(), r.Floor.summary()
 	cells := append([]string{r.Work, r.Unit}, r.pair(ours)...)
 	if withPeer {
 		cells = append(cells, r.pair(peer)...)
@@ -50,6 +51,8 @@ func (r *row) cells(withPeer bool) []string {
 		}
 		cells = append(cells, times(r.better(ours, peer, p50)), tail)
 	}
+	cells = append(cells, r.pair(plain)...)
+	cells = append(cells, times(r.better(plain, ours, p50)))
 	cells = append(cells, r.pair(floor)...)
 	return append(cells, times(r.better(floor, ours, p50)))
 }
@@ -90,7 +93,7 @@ func titles(withPeer bool) []string {
 	if withPeer {
 		t = append(t, "peer", "p99", "ratio", "p99")
 	}
-	return append(t, "floor", "p99", "ours/floor")
+	return append(t, "plain", "p99", "ours/plain", "floor", "p99", "ours/floor")
 }
 
 // writeTable writes the rows, aligned.
@@ -126,7 +129,8 @@ func writeTable(w io.Writer, rows []*row, withPeer bool) error {
 }
 
 func legend(withPeer bool) string {
-	text := "ours/floor: how many times the least possible it takes, or what part of the most possible is missing as a factor; 1x is the limit\n"
+	text := "plain: net/http with a bare bash behind it, one of each connection's own, and nothing that a session is for; floor: bare processes, pipes and sockets\n" +
+		"ours/plain, ours/floor: how many times the least possible it takes, or what part of the most possible is missing as a factor; 1x is the limit\n"
 	if withPeer {
 		text = "ratio: how many times as good as the peer, in time or throughput\n" + text
 	}
@@ -140,6 +144,7 @@ type rowReport struct {
 	Better string   `json:"better"`
 	Ours   *summary `json:"ours,omitempty"`
 	Peer   *summary `json:"peer,omitempty"`
+	Plain  *summary `json:"plain,omitempty"`
 	Floor  *summary `json:"floor,omitempty"`
 }
 
@@ -160,7 +165,7 @@ func writeJSON(name string, m machine, cfg config, b *bench) error {
 		if r.More {
 			better = "more"
 		}
-		rep.Rows = append(rep.Rows, rowReport{r.Work, r.Unit, better, r.Ours.summary(), r.Peer.summary(), r.Floor.summary()})
+		rep.Rows = append(rep.Rows, rowReport{r.Work, r.Unit, better, r.Ours.summary(), r.Peer.summary(), r.Plain.summary(), r.Floor.summary()})
 	}
 	data, err := json.MarshalIndent(rep, "", "  ")
 	if err != nil {

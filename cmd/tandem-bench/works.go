@@ -120,7 +120,7 @@ const atOnce = 16
 
 func (b *bench) parallel() error {
 	n := b.size.parallel
-	return b.rates("parallel", "runs/s", b.size.rounds,
+	return b.rates("parallel", "runs/s", b.size.rounds, true,
 		func(t target) (float64, error) {
 			return together(n, func() (*probe, error) { return restProbe(t, "true", 1) })
 		},
@@ -182,9 +182,9 @@ func (b *bench) wsEcho() error {
 		return err
 	}
 	r := &row{Work: "ws-echo finished", Unit: "ms", Tails: true}
-	return b.interleave(r, b.size.rounds, func() ([]float64, error) {
+	return b.interleave(r, b.size.rounds, rounders{ours: func() ([]float64, error) {
 		return sample(b.size.echoes, func() (*probe, error) { return echoProbe(b.ours, true) })
-	}, nil, nil)
+	}})
 }
 
 func echoProbe(t target, toEnd bool) (*probe, error) {
