@@ -14,23 +14,42 @@ var errStdinClosed = errors.New("stdin closed")
 
 // A stdin is the bounded queue between those who write a run's input and the FIFO the run
 // reads. Writers may start before the run does. One goroutine, owned by the session's,
-// moves bytes from the queue to the FIFO while the run is on.
+// moves bytes from the queue to the FIFO while the run is on; what the FIFO has room for when
+// nothing is queued, a writer puts there itself, so that a keystroke takes no detour.
 type stdin struct {
+	filled chan struct{} // something for the goroutine
+
 	mu      sync.Mutex
 	queue   []byte
 	taken   uint64
-	eof     bool // nothing more will be written
-	ended   bool // the run is over
-	changed chan struct{}
+	fifo    int           // the FIFO, which does not block; or noWriter
+	eof     bool          // nothing more will be written
+	ended   bool          // the run is over
+	changed chan struct{} // closed and replaced when any of this has changed
 }
 
 func newStdin(text []byte, eof bool) *stdin {
-	return &stdin{queue: text, eof: eof, changed: make(chan struct{})}
+	return &stdin{queue: text, eof: eof, fifo: noWriter, filled: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 func (in *stdin) signalLocked() {
 	close(in.changed)
 	in.changed = make(chan struct{})
+}
+
+// callLocked has the goroutine look at what there is for it.
+func (in *stdin) callLocked() {
+	select {
+	case in.filled <- struct{}{}:
+	default:
+	}
+}
+
+// use says where writers may write to, which must stay open until it is called again.
+func (in *stdin) use(fifo int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.fifo = fifo
 }
 
 func (in *stdin) isOpen() bool {
@@ -57,8 +76,7 @@ func (in *stdin) write(ctx context.Context, p []byte) error {
 			in.mu.Unlock()
 			return errStdinClosed
 		}
-		if n := min(len(p), StdinWindow-len(in.queue)); n > 0 {
-			in.queue = append(in.queue, p[:n]...)
+		if n := in.putLocked(p); n > 0 {
 			p = p[n:]
 			in.signalLocked()
 		}
@@ -75,6 +93,22 @@ func (in *stdin) write(ctx context.Context, p []byte) error {
 	}
 }
 
+// putLocked takes what there is room for.
+func (in *stdin) putLocked(p []byte) (n int) {
+	if len(p) > 0 && len(in.queue) == 0 && in.fifo != noWriter {
+		// Errors are left to the goroutine, which gets them too.
+		n, _ = unix.Write(in.fifo, p)
+		n = max(n, 0)
+		in.taken += uint64(n)
+	}
+	if more := min(len(p)-n, StdinWindow-len(in.queue)); more > 0 {
+		in.queue = append(in.queue, p[n:n+more]...)
+		n += more
+		in.callLocked()
+	}
+	return n
+}
+
 // closeWrite reports whether the stdin was open until now.
 func (in *stdin) closeWrite() bool {
 	in.mu.Lock()
@@ -84,6 +118,7 @@ func (in *stdin) closeWrite() bool {
 	}
 	in.eof = true
 	in.signalLocked()
+	in.callLocked()
 	return true
 }
 
@@ -94,6 +129,7 @@ func (in *stdin) end() {
 	if !in.ended {
 		in.ended, in.queue = true, nil
 		in.signalLocked()
+		in.callLocked()
 	}
 }
 
@@ -111,10 +147,9 @@ func (in *stdin) next(quit <-chan struct{}) (p []byte, ok bool) {
 			in.mu.Unlock()
 			return p, true
 		}
-		changed := in.changed
 		in.mu.Unlock()
 		select {
-		case <-changed:
+		case <-in.filled:
 		case <-quit:
 			return nil, false
 		}
@@ -167,10 +202,14 @@ func (p *stdinPump) loop() {
 	p.mu.Lock()
 	p.f = f
 	closed := p.closed
+	if !closed {
+		p.in.use(fd)
+	}
 	p.mu.Unlock()
 	if closed {
 		return
 	}
+	defer p.in.use(noWriter)
 	for {
 		b, ok := p.in.next(p.quit)
 		if !ok {
@@ -196,6 +235,7 @@ func (p *stdinPump) stop() {
 	p.closed = true
 	opened := p.f != nil
 	if opened {
+		p.in.use(noWriter)
 		p.f.Close() // ends a blocked write
 	}
 	p.mu.Unlock()
