@@ -253,6 +253,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	if slices.Contains(s.opts, "functrace") {
 		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
 	}
+	s.copies = strings.Contains(r.req.Code, "&") || strings.Contains(r.req.Code, "exec")
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(lines)
 	return pump, nil

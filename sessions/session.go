@@ -109,6 +109,7 @@ type Session struct {
 	tmout      string
 	prompt     bool
 	wild       bool // the shell itself still has opts and tmout on
+	copies     bool // the last run's code may have copied its output to other descriptors
 	rearm      bool
 	checkpoint *checkpoint
 	fallen     *Restart  // a shell has ended and no other has taken its place yet
@@ -706,10 +707,10 @@ func (s *Session) drainOut() {
 	}
 }
 
-// retireOut lets go of those of the run's pipes that outlive it. A shell that is alone has left
-// nobody who could have them open.
+// retireOut lets go of those of the run's pipes that outlive it. Where the shell is alone there
+// is nobody else who could have them open.
 func (s *Session) retireOut() {
-	if s.sh != nil && s.cgroup.holdsOnly(s.sh.pid) {
+	if s.sh != nil && !s.copies && s.cgroup.holdsOnly(s.sh.pid) {
 		return
 	}
 	for i, p := range s.out {
