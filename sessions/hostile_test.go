@@ -343,6 +343,7 @@ var hostileTraps = []hostile{
 
 var hostileLimits = []hostile{
 	{name: "ulimit -n 12", code: "ulimit -n 12; echo x", stdout: "x\n"},
+	{name: "ulimit -Sn 5", code: "ulimit -Sn 5; echo x", stdout: "x\n"},
 	{name: "ulimit -n 3", code: "ulimit -n 3; echo x", stdout: "x\n", reason: sessions.ReasonShellExited, exit: 137, signal: "SIGKILL", restarts: restartLost},
 	{name: "ulimit -f 1", code: "ulimit -f 1; echo x", stdout: "x\n", pause: 50 * time.Millisecond},
 	{name: "ulimit -f 0", code: "ulimit -f 0; echo x", stdout: "x\n", pause: 50 * time.Millisecond},

@@ -398,3 +398,16 @@ func workingDir(pid int) string {
 	dir, _ := os.Readlink("/proc/" + strconv.Itoa(pid) + "/cwd")
 	return dir
 }
+
+// leastFiles is how many descriptors a shell must be allowed to redirect a run's output: bash
+// moves what it had there to 10 and up.
+const leastFiles = 16
+
+// allowFiles raises a shell's limit of descriptors to what a run needs, as far as we may.
+func allowFiles(pid int) {
+	var lim unix.Rlimit
+	if unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &lim) == nil && lim.Cur < leastFiles {
+		lim.Cur, lim.Max = leastFiles, max(lim.Max, leastFiles)
+		_ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &lim, nil)
+	}
+}

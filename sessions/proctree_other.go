@@ -63,3 +63,5 @@ func waitProcess(pid int) (status syscall.WaitStatus, comm string) {
 }
 
 func workingDir(pid int) string { return "" }
+
+func allowFiles(int) {}

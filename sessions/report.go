@@ -160,6 +160,7 @@ func newCheckpoint(f [][]byte) *checkpoint {
 	if declarations != nil {
 		c.vars = slices.Concat(compatOff.ReplaceAll(append(options, '\n'), nil), []byte("declare "), declarations)
 	}
+	c.vars = bytes.ReplaceAll(c.vars, []byte("\nenable -n enable\n"), []byte("\n")) // see lines
 	if string(bytes.TrimSpace(c.dirs)) == "''" {
 		c.dirs = nil // printf's way to print nothing
 	}

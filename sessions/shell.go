@@ -340,6 +340,9 @@ func source(path string, args ...string) string {
 // last word of what comes after the code, and so in $_: rescue looks there where a function
 // stands in for builtin.
 //
+// Without enable nothing could be run any more if something else is disabled: such a shell is
+// given up.
+//
 // history says that the code may switch the option history on, with which the shell would
 // record the second line.
 func (sh *shell) lines(number uint64, history bool) string {
@@ -350,7 +353,7 @@ func (sh *shell) lines(number uint64, history bool) string {
 	if history {
 		off = ` && \builtin eval '\builtin set +o history; \builtin :' "$_"` + "\n"
 	}
-	return `\builtin enable . : eval printf test; \builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
+	return `\builtin enable . : eval printf test || \builtin exec false; \builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
 		`\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
 		` "$SHELLOPTS" "${TMOUT-}" "w${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
 		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + off +

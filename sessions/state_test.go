@@ -556,3 +556,20 @@ func TestRestoredDirectory(t *testing.T) {
 		t.Errorf("%q, want %s/sub twice", r.Stdout, dir)
 	}
 }
+
+// A shell that has neither eval nor the means to enable it again can run nothing: it is given
+// up, and its successor does not inherit that.
+func TestDisabledEnable(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "x=kept")
+	sessionstest.Checkpoint(t, s)
+	sessionstest.Run(t, s, "enable -n enable eval")
+	time.Sleep(2 * idleEnough)     // its state is saved
+	sessionstest.Run(t, s, "true") // finds out
+	for range 2 {
+		if r := sessionstest.Run(t, s, "echo $x; (exit 3)"); r.Stdout != "kept\n" || r.Code() != 3 {
+			t.Errorf("%s %d %q %q", r.Reason, r.Code(), r.Stdout, r.Stderr)
+		}
+	}
+}
