@@ -152,14 +152,20 @@ func (g *cgroup) holdsOnly(pid int) bool {
 	return string(b[:n]) == strconv.Itoa(pid)+"\n"
 }
 
+// rest closes what holdsOnly keeps open.
+func (g *cgroup) rest() {
+	if g != nil && g.procs != nil {
+		g.procs.Close()
+		g.procs = nil
+	}
+}
+
 // remove removes the cgroup and those that were made below it. Nothing may live in them.
 func (g *cgroup) remove() {
 	if g == nil {
 		return
 	}
-	if g.procs != nil {
-		g.procs.Close()
-	}
+	g.rest()
 	var dirs []string
 	_ = filepath.WalkDir(g.path, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

@@ -23,6 +23,8 @@ func (g *cgroup) mayHoldMore() bool { return true }
 
 func (g *cgroup) holdsOnly(int) bool { return false }
 
+func (g *cgroup) rest() {}
+
 func (g *cgroup) kill(time.Duration) {}
 
 func (g *cgroup) remove() {}

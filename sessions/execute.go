@@ -248,6 +248,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	if err := s.runLabel(x.n).attach(sh.pid); err != nil {
 		s.log.Debug("label run", "error", err)
 	}
+	sh.ctl.hold()
 	allowFiles(sh.pid)
 	sh.forget()
 	lines := sh.lines(x.n, slices.Contains(s.opts, "history") || strings.Contains(r.req.Code, "history"))

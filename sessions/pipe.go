@@ -181,6 +181,23 @@ func (p *pipe) letWiden(limit int) {
 	p.widest = min(limit, wideSize)
 }
 
+// hold opens our own writing end of a FIFO, if it is not open; letGo closes it.
+func (p *pipe) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.writer == noWriter && !p.late {
+		if w, err := openWriter(p.f.Name()); err == nil {
+			p.writer = w
+		}
+	}
+}
+
+func (p *pipe) letGo() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.letGoLocked()
+}
+
 // letGoLocked closes our own writing end.
 func (p *pipe) letGoLocked() {
 	if p.writer != noWriter {

@@ -563,6 +563,7 @@ func (s *Session) loop() {
 				s.alarm.by(left)
 			} else {
 				s.saveState()
+				s.rest()
 			}
 		case <-s.ending:
 			s.shutDown()
@@ -661,6 +662,20 @@ func (s *Session) endProcesses() {
 	}
 }
 
+// rest closes what only makes the next run faster: idle sessions are many, and descriptors few.
+func (s *Session) rest() {
+	s.code.close()
+	s.cgroup.rest()
+	for _, p := range s.out {
+		if p != nil {
+			p.letGo()
+		}
+	}
+	if s.sh != nil {
+		s.sh.ctl.letGo()
+	}
+}
+
 // outPipes makes sure the next run has FIFOs of its own for its output, and gives them its
 // number.
 func (s *Session) outPipes(number uint64) error {
@@ -674,6 +689,7 @@ func (s *Session) outPipes(number uint64) error {
 	s.late = alive
 	for i, kind := range []Kind{Stdout, Stderr} {
 		if s.out[i] != nil && isFIFO(s.outPath[i]) {
+			s.out[i].hold()
 			continue
 		}
 		if s.out[i] != nil {
