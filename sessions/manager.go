@@ -13,11 +13,14 @@
 // own. Output is never looked at: the shell reports on a control FIFO that is opened by
 // name for each report, so user code can neither close it nor hold it.
 //
-// One run is two top-level commands. The first sources a file that evaluates the code and
-// then reports E, with the exit status, $-, and the directory; the second reports T, which
-// counts only where the first did not come to its end: after an interrupt, an unset
-// variable under set -u, a return. Reports carry the number of the run, so that one too many
-// does no harm.
+// One run is two lines of commands. The first sources a file that evaluates the code, and
+// then reports E, with the exit status, the options and the directory; the second reports T
+// where the first did not come to its end: after an interrupt, an unset variable under
+// set -u. Reports carry the number of the run, so that one too many does no harm.
+//
+// What is on the path of every run is there for a reason: see shell.lines for what a report
+// takes, openFIFO and alarm for what wakes whom, codeFile and Session.rest for what is kept
+// open and for how long.
 //
 // # States and goroutines
 //
