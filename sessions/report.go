@@ -39,6 +39,7 @@ type checkpoint struct {
 	functions []byte
 	aliases   []byte
 	dirs      []byte // quoted words: the directory stack below the directory
+	dir       string // the directory, set by who keeps the checkpoint
 }
 
 const (

@@ -58,12 +58,18 @@ func (s *Session) autopsy(run uint64) death {
 func (s *Session) replaceShell(d death) {
 	s.dropShell()
 	restored, prev := RestoredCheckpoint, s.checkpoint
-	if d.state != nil {
+	s.mu.Lock()
+	switch {
+	case d.state != nil:
 		restored, s.checkpoint = RestoredExit, d.state
 		if d.state.inFunc && prev != nil {
 			d.state.within(prev)
 		}
+		d.state.dir = s.cwd
+	case prev != nil:
+		s.cwd = prev.dir // of the same moment as all else
 	}
+	s.mu.Unlock()
 	if d.cause == CauseExit && s.checkpoint != nil {
 		s.checkpoint.exitTrap = "" // it has run
 	}
@@ -271,6 +277,9 @@ func (s *Session) saveState() {
 		s.log.Warn("state could not be saved", "error", err)
 		s.saved, s.dirty = time.Now(), false
 	default:
+		s.mu.Lock()
+		state.dir = s.cwd
+		s.mu.Unlock()
 		s.checkpoint, s.saved, s.dirty = state, time.Now(), false
 		s.rearm = state.exitTrap == ""
 	}

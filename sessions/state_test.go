@@ -536,8 +536,8 @@ func TestHistoryIsTheUsers(t *testing.T) {
 	}
 }
 
-// The directory that a shell is restored in is where the session was last known to be, and
-// not where it was when its state was saved.
+// The directory that a shell is restored in is of the same moment as the rest of its state, and
+// where a session was created that nothing was saved of since; $PWD says so.
 func TestRestoredDirectory(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "it's a \"place\"")
@@ -549,12 +549,17 @@ func TestRestoredDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, code := range []string{"kill -9 $$", "mkdir sub && cd sub", "kill -9 $$"} {
-		sessionstest.Run(t, s, code)
+	killed := func(want string) {
+		t.Helper()
+		sessionstest.Run(t, s, "kill -9 $$")
+		if r := sessionstest.Run(t, s, `echo "$PWD"; pwd`); r.Stdout != want+"\n"+want+"\n" {
+			t.Errorf("%q, want %s twice", r.Stdout, want)
+		}
 	}
-	if r := sessionstest.Run(t, s, `echo "$PWD"; pwd`); r.Stdout != dir+"/sub\n"+dir+"/sub\n" {
-		t.Errorf("%q, want %s/sub twice", r.Stdout, dir)
-	}
+	killed(dir)
+	sessionstest.Run(t, s, "mkdir sub && cd sub")
+	sessionstest.Checkpoint(t, s)
+	killed(filepath.Join(dir, "sub"))
 }
 
 // A shell that has neither eval nor the means to enable it again can run nothing: it is given

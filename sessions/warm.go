@@ -46,6 +46,9 @@ func (s *Session) moveTo(cwd string) {
 	was := s.cwd
 	s.cwd = cwd
 	s.mu.Unlock()
+	if s.checkpoint != nil {
+		s.checkpoint.dir = cwd
+	}
 	line := "SECONDS=0"
 	if was != cwd {
 		line = `\builtin cd -- ` + quote(cwd) + " >/dev/null 2>&1; \\builtin unset -v OLDPWD; \\builtin export OLDPWD; \\builtin : \"${DIRSTACK-}\"; " + line
