@@ -61,7 +61,7 @@ func (s *eventSink) gap(from, to uint64, at time.Time) error {
 
 func (s *eventSink) batch(pos uint64) error {
 	s.pos = pos
-	if !s.first.IsZero() {
+	if time.Since(s.first) < firstWait {
 		return nil
 	}
 	return s.sendOrPing()

@@ -111,7 +111,8 @@ func (g *cgroup) place(attr *syscall.SysProcAttr) (done func()) {
 // unplace takes place back, where the kernel would not have it.
 func unplace(attr *syscall.SysProcAttr) { attr.UseCgroupFD = false }
 
-// mayHoldMore reports whether processes may be left, of which a cgroup that is empty has none.
+// mayHoldMore reports whether processes may be left that are to be asked to end. What has left
+// the cgroup on purpose is not asked: it is found by its label, and killed.
 func (g *cgroup) mayHoldMore() bool {
 	if g == nil {
 		return true
@@ -135,7 +136,8 @@ func (g *cgroup) populated() bool {
 	return bytes.Contains(b, []byte("populated 1"))
 }
 
-// holdsOnly reports whether the process is alone in the cgroup, for sure.
+// holdsOnly reports whether the process is alone in the cgroup itself; those that somebody has
+// made below it are not looked at.
 func (g *cgroup) holdsOnly(pid int) bool {
 	if g == nil {
 		return false

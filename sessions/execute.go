@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -124,8 +125,8 @@ func (s *Session) execute(r *Run) {
 	s.finishLocked(r, o)
 	s.mu.Unlock()
 	runtime.Gosched() // to who waits for this end: what is left to do here can wait
-	s.logEnd(r)
 	s.tame()
+	s.logEnd(r)
 	s.retireOut()
 	s.dirty = true
 	if x.death.cause != "" && !s.endingNow() {
@@ -174,6 +175,11 @@ func (x *execution) run() (outcome, error) {
 		}
 		s.replaceShell(x.death)
 		x.death = death{}
+		if s.sh != nil && r.req.Cwd != "" {
+			if failed := s.changeDir(r); failed != nil {
+				return *failed, nil
+			}
+		}
 		if s.sh == nil {
 			return outcome{}, errors.New("no shell")
 		}
@@ -198,7 +204,7 @@ func (x *execution) try() (o outcome, again bool, err error) {
 
 // neverBegan reports whether the shell died without having read what it was told.
 func (x *execution) neverBegan() bool {
-	return x.death.cause != "" && x.death.last == nil && !x.killed && !x.lost && (x.unheard || x.sh.unread() == x.said)
+	return x.death.cause != "" && x.death.last == nil && !x.killed && !x.lost && (x.unheard || x.sh.unread() >= x.said)
 }
 
 // start writes the run's start down, unless it was canceled on its way here.
@@ -251,15 +257,23 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	sh.ctl.hold()
 	allowFiles(sh.pid)
 	sh.forget()
-	lines := sh.lines(x.n, slices.Contains(s.opts, "history") || strings.Contains(r.req.Code, "history"))
+	lines := sh.lines(x.n, len(s.opts) > 0 || s.tmout != "" || s.prompt || hasty.MatchString(r.req.Code))
 	if slices.Contains(s.opts, "functrace") {
 		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
 	}
-	s.copies = strings.Contains(r.req.Code, "&") || strings.Contains(r.req.Code, "exec")
+	s.copies = s.copies || copying.MatchString(r.req.Code)
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(lines)
 	return pump, nil
 }
+
+// hasty is code after which something may be run or recorded before tame is: then its options
+// must be taken off by the very line that ran it. copying is code that may make the shell keep
+// a descriptor of the run's output, or that may run such code.
+var (
+	hasty   = regexp.MustCompile("history|PROMPT_COMMAND|TMOUT")
+	copying = regexp.MustCompile(`&|exec|source|\.\s`)
+)
 
 // say says lines to the shell, and counts them.
 func (x *execution) say(lines string) {
@@ -269,8 +283,7 @@ func (x *execution) say(lines string) {
 	x.said += len(lines)
 }
 
-// askLine asks for the report of the run, in case the end of the run took the one in its
-// script along.
+// askLine asks for the report of the run, in case an interrupt took those in its lines along.
 func (x *execution) askLine() string {
 	return x.sh.report("T", x.n, `"$?"`, `"$_"`)
 }
@@ -329,8 +342,8 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 	return outcome{}, false
 }
 
-// driverOptions are the options that the driver's own lines must not run under: the user
-// has them while code runs.
+// driverOptions are the options that the driver takes off once a run has ended, since most of
+// its own lines must not run under them: the user has them while code runs.
 var driverOptions = []string{"errexit", "errtrace", "functrace", "history", "verbose", "xtrace"}
 
 // noteReport keeps what a report says of the shell's state.

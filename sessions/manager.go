@@ -33,8 +33,9 @@
 // while a run has a stdin, one that feeds it. The Manager has one that reaps idle sessions
 // and cuts stalled readers off.
 //
-// Locks are taken in the order Session.mu, journal.mu; none is held across a read, a write
-// or a wait. pipe.mu is held from reading bytes to having them in the journal.
+// Locks are taken in the order Session.mu, journal.mu; neither is held across a read, a write
+// or a wait. pipe.mu is held from reading bytes to having them in the journal, stdin.mu while
+// input is written to a FIFO that does not block, stdinPump.mu before it.
 //
 // # The end of a run
 //

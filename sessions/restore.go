@@ -92,6 +92,7 @@ func (s *Session) dropShell() {
 	s.sh = nil
 	s.dropOut() // their names may be gone with the private directory
 	s.code.close()
+	s.copies = false
 	s.mu.Lock()
 	s.pid = 0
 	s.mu.Unlock()
@@ -273,9 +274,13 @@ func (s *Session) saveState() {
 	case s.endingNow():
 	case errors.Is(err, errNoAnswer):
 		s.giveUpShell()
-	case err != nil:
+	case errors.Is(err, errIncomplete):
 		s.log.Warn("state could not be saved", "error", err)
 		s.saved, s.dirty = time.Now(), false
+	case err != nil:
+		s.log.Warn("state could not be saved yet", "error", err)
+		s.saved = time.Now()
+		s.alarm.by(checkpointEvery)
 	default:
 		s.mu.Lock()
 		state.dir = s.cwd
@@ -285,7 +290,10 @@ func (s *Session) saveState() {
 	}
 }
 
-var errNoAnswer = errors.New("the shell does not answer")
+var (
+	errNoAnswer   = errors.New("the shell does not answer")
+	errIncomplete = errors.New("it is incomplete or too large")
+)
 
 // checkpointPoll is how often a checkpoint is read while it is being written. One that the
 // pipe has room for, which is most, is read once.
@@ -320,10 +328,10 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 			parser.feed(buf[:n], func(r report) { got = &r })
 		}
 		switch {
-		case ok && got != nil && got.state != nil && got.pid == s.sh.pid:
+		case ok && got != nil && got.state != nil && (got.pid == 0 || got.pid == s.sh.pid):
 			return got.state, nil
 		case ok:
-			return nil, errors.New("it is incomplete or too large")
+			return nil, errIncomplete
 		case s.sh.dead() || s.endingNow() || time.Now().After(end):
 			return nil, errNoAnswer
 		}

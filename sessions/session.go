@@ -77,6 +77,7 @@ type Session struct {
 	wg      sync.WaitGroup
 
 	completing chan struct{} // held by the completion that is on
+	unplaced   atomic.Bool   // a process was started outside the cgroup
 
 	admitted bool // somebody was told of it
 
@@ -109,7 +110,7 @@ type Session struct {
 	tmout      string
 	prompt     bool
 	wild       bool // the shell itself still has opts and tmout on
-	copies     bool // the last run's code may have copied its output to other descriptors
+	copies     bool // the shell may have copied a run's output to other descriptors
 	rearm      bool
 	checkpoint *checkpoint
 	fallen     *Restart  // a shell has ended and no other has taken its place yet
@@ -557,6 +558,7 @@ func (s *Session) loop() {
 				return
 			}
 			s.replaceShell(s.autopsy(0))
+			s.alarm.by(checkpointDelay)
 		case <-s.alarm.c():
 			s.alarm.rang()
 			if left := checkpointDelay - time.Since(rested); left > 0 {
@@ -650,7 +652,7 @@ func (s *Session) endProcesses() {
 		s.sh.kill()
 		<-s.sh.exited
 	}
-	if s.cgroup.mayHoldMore() {
+	if s.unplaced.Load() || s.cgroup.mayHoldMore() {
 		s.processes().askToEnd(0, endGrace)
 		s.cgroup.kill(killLimit)
 	}

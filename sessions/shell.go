@@ -171,6 +171,7 @@ func (s *Session) startBash(argv []string, attr *syscall.ProcAttr) (pid int, err
 	pid, err = s.m.children.fork(s.m.bash, argv, attr)
 	if err != nil && s.cgroup != nil {
 		s.log.Debug("start in cgroup", "error", err)
+		s.unplaced.Store(true)
 		unplace(attr.Sys)
 		pid, err = s.m.children.fork(s.m.bash, argv, attr)
 	}
@@ -340,28 +341,28 @@ func source(path string, args ...string) string {
 // last word of what comes after the code, and so in $_: rescue looks there where a function
 // stands in for builtin.
 //
-// Without enable nothing could be run any more if something else is disabled: such a shell is
-// given up.
+// Where enable is disabled itself, and eval or . too, nothing can be run any more: such a shell
+// is given up.
 //
-// history says that the code may switch the option history on, with which the shell would
-// record the second line.
-func (sh *shell) lines(number uint64, history bool) string {
+// tamed says that the first line is to take off what tame would: for options and a TMOUT that
+// must be gone before the shell reads the next line. The second runs well under all of them.
+func (sh *shell) lines(number uint64, tamed bool) string {
 	n := strconv.FormatUint(number, 10)
 	ctl := " >" + quote(filepath.Join(sh.dir, "c"))
 	report := ` || \builtin . ` + quote(filepath.Join(sh.lib, "report"))
 	off := " && ((1))\n"
-	if history {
-		off = ` && \builtin eval '\builtin set +o history; \builtin :' "$_"` + "\n"
+	if tamed {
+		off = ` && \builtin eval '\builtin set +evxET +o history; \builtin eval "${TMOUT:+TMOUT=0}"; \builtin :' "$_"` + "\n"
 	}
-	return `\builtin enable . : eval printf test || \builtin exec false; \builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
+	return `\builtin enable . : eval printf test || \builtin eval '\builtin . /dev/null' || \builtin exec false; \builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
 		`\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
 		` "$SHELLOPTS" "${TMOUT-}" "w${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
 		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + off +
 		`\builtin test 0 = "$?" -a "$? $_"` + report + " T" + n + ` "${_%% *}" "$SHELLOPTS" "$_"` + ctl + "\n"
 }
 
-// tame takes off what the driver's own lines must not run under, once a report has shown some
-// of it: options of the user's, or a TMOUT. They are back in the next run.
+// tame takes off what most of the driver's lines must not run under, once a report has shown
+// some of it: options of the user's, or a TMOUT. They are back in the next run.
 const tame = `\builtin set +evxET +o history; \builtin eval "${TMOUT:+TMOUT=0}"` + "\n"
 
 // report is the command line that makes the shell report; status is a word of shell. A last

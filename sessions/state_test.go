@@ -578,3 +578,29 @@ func TestDisabledEnable(t *testing.T) {
 		}
 	}
 }
+
+// A command before the prompt never runs under the user's set -e, where it could end the shell.
+func TestPromptCommandUnderErrexit(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "PROMPT_COMMAND=false; set -e; v=kept")
+	for range 3 {
+		if r := sessionstest.Run(t, s, `echo "$v" $$; [[ $- == *e* ]]`); !strings.HasPrefix(r.Stdout, "kept ") || r.Code() != 0 {
+			t.Errorf("%s %d %q %q", r.Reason, r.Code(), r.Stdout, r.Stderr)
+		}
+	}
+	if got := sessionstest.Restarts(t, s); len(got) > 0 {
+		t.Errorf("the shell was restarted: %v", got)
+	}
+}
+
+func TestCheckpointWithoutBASHPID(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "unset BASHPID; v=kept")
+	time.Sleep(2 * idleEnough) // its state is saved
+	sessionstest.Run(t, s, "kill -9 $$")
+	if r := sessionstest.Run(t, s, "echo $v"); r.Stdout != "kept\n" {
+		t.Errorf("%q", r.Stdout)
+	}
+}
