@@ -16,7 +16,7 @@ PS1= PS2=
 \builtin history -c
 
 #: report
-# report TAG STATUS OPTIONS >@DIR@/c: tells how a run ended, and takes the options and the TMOUT of
+# report TAG STATUS OPTIONS 1<>@DIR@/c: tells how a run ended, and takes the options and the TMOUT of
 # the user's off that the driver's own lines must not run under. The next run gets them
 # back. What the driver cannot do without is enabled again for good. BASHPID tells the shell
 # from a child that an interrupt has made take itself for the shell. Most runs end without
@@ -64,9 +64,9 @@ PS1= PS2=
 
 #: exit
 # The EXIT trap: the state as it is when the shell is about to end.
-\builtin . @LIB@/report X "$?" "$SHELLOPTS" >@DIR@/c
+\builtin . @LIB@/report X "$?" "$SHELLOPTS" 1<>@DIR@/c
 \builtin . @LIB@/uncover
-\builtin . @LIB@/checkpoint >@DIR@/c
+\builtin . @LIB@/checkpoint 1<>@DIR@/c
 
 #: uncover
 # Within a function, takes the local variables of all its callers away, so that the global

@@ -348,7 +348,7 @@ func source(path string, args ...string) string {
 // must be gone before the shell reads the next line. The second runs well under all of them.
 func (sh *shell) lines(number uint64, tamed bool) string {
 	n := strconv.FormatUint(number, 10)
-	ctl := " >" + quote(filepath.Join(sh.dir, "c"))
+	ctl := " " + sh.control()
 	report := ` || \builtin . ` + quote(filepath.Join(sh.lib, "report"))
 	off := " && ((1))\n"
 	if tamed {
@@ -368,8 +368,12 @@ const tame = `\builtin set +evxET +o history; \builtin eval "${TMOUT:+TMOUT=0}"`
 // report is the command line that makes the shell report; status is a word of shell. A last
 // word beyond what report takes is for rescue.
 func (sh *shell) report(kind string, number uint64, status, last string) string {
-	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`, last, ">"+quote(filepath.Join(sh.dir, "c")))
+	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`, last, sh.control())
 }
+
+// control redirects to the control FIFO. It is opened for reading too, and so without waiting
+// for a reader: a shell whose server is gone is to go on to its own end.
+func (sh *shell) control() string { return "1<>" + quote(filepath.Join(sh.dir, "c")) }
 
 // rescue gives a shell its builtins back in which a function stands in for one that the
 // driver is made of, or that has them disabled, and has it report. In POSIX mode, which an

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +38,15 @@ func TestSweep(t *testing.T) {
 		}
 		return ""
 	})
+	var shells []int
+	for _, pid := range running("--noediting") {
+		if parentOf(pid) == dead.cmd.Process.Pid {
+			shells = append(shells, pid)
+		}
+	}
+	if len(shells) == 0 {
+		t.Fatal("the server has no shells")
+	}
 	for _, pid := range running(" guard ") {
 		if parentOf(pid) == dead.cmd.Process.Pid {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -44,6 +54,12 @@ func TestSweep(t *testing.T) {
 	}
 	_ = dead.cmd.Process.Kill()
 	<-dead.exited
+	dead.eventually("the shells end by themselves", func() string {
+		if left := slices.DeleteFunc(running("--noediting"), func(pid int) bool { return !slices.Contains(shells, pid) }); len(left) > 0 {
+			return fmt.Sprint(left)
+		}
+		return ""
+	})
 	if len(running("sleep 4711")) != 1 {
 		t.Fatal("nothing is left that could be swept")
 	}
