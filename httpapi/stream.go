@@ -69,7 +69,7 @@ func (s *eventSink) batch(pos uint64) error {
 
 // wait sends a line begun as far as it has come, and pings for as long as nothing happens.
 func (s *eventSink) wait(ctx context.Context, wake, ended <-chan struct{}) error {
-	if !s.first.IsZero() && time.Since(s.first) < firstWait {
+	if time.Since(s.first) < firstWait {
 		woken, err := awaitAny(ctx, wake, ended, time.Until(s.first.Add(firstWait)))
 		if woken || err != nil {
 			return err

@@ -113,13 +113,7 @@ func unplace(attr *syscall.SysProcAttr) { attr.UseCgroupFD = false }
 
 // mayHoldMore reports whether processes may be left that are to be asked to end. What has left
 // the cgroup on purpose is not asked: it is found by its label, and killed.
-func (g *cgroup) mayHoldMore() bool {
-	if g == nil {
-		return true
-	}
-	b, err := os.ReadFile(filepath.Join(g.path, "cgroup.events"))
-	return err != nil || !bytes.Contains(b, []byte("populated 0"))
-}
+func (g *cgroup) mayHoldMore() bool { return g == nil || g.populated() }
 
 // kill kills everything in the cgroup and waits until nothing is, or limit is over.
 func (g *cgroup) kill(limit time.Duration) {
@@ -131,9 +125,10 @@ func (g *cgroup) kill(limit time.Duration) {
 	}
 }
 
+// populated reports whether processes live in it, or that cannot be told.
 func (g *cgroup) populated() bool {
-	b, _ := os.ReadFile(filepath.Join(g.path, "cgroup.events"))
-	return bytes.Contains(b, []byte("populated 1"))
+	b, err := os.ReadFile(filepath.Join(g.path, "cgroup.events"))
+	return err != nil || bytes.Contains(b, []byte("populated 1"))
 }
 
 // holdsOnly reports whether the process is alone in the cgroup itself; those that somebody has

@@ -358,7 +358,7 @@ func (s *Session) settle() bool {
 func (s *Session) tame() {
 	if s.wild {
 		s.wild = false
-		s.sh.say(tame)
+		s.sh.say(tame + "\n")
 	}
 }
 

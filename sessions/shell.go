@@ -352,7 +352,7 @@ func (sh *shell) lines(number uint64, tamed bool) string {
 	report := ` || \builtin . ` + quote(filepath.Join(sh.lib, "report"))
 	off := " && ((1))\n"
 	if tamed {
-		off = ` && \builtin eval '\builtin set +evxET +o history; \builtin eval "${TMOUT:+TMOUT=0}"; \builtin :' "$_"` + "\n"
+		off = ` && \builtin eval ` + quote(tame+`; \builtin :`) + ` "$_"` + "\n"
 	}
 	return `\builtin enable . : eval printf test || \builtin eval '\builtin . /dev/null' || \builtin exec false; \builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
 		`\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
@@ -363,7 +363,7 @@ func (sh *shell) lines(number uint64, tamed bool) string {
 
 // tame takes off what most of the driver's lines must not run under, once a report has shown
 // some of it: options of the user's, or a TMOUT. They are back in the next run.
-const tame = `\builtin set +evxET +o history; \builtin eval "${TMOUT:+TMOUT=0}"` + "\n"
+const tame = `\builtin set +evxET +o history; \builtin eval "${TMOUT:+TMOUT=0}"`
 
 // report is the command line that makes the shell report; status is a word of shell. A last
 // word beyond what report takes is for rescue.
@@ -386,8 +386,8 @@ func (sh *shell) rescue(number uint64) string {
 		strings.TrimSpace(sh.report("T", number, `"${POSIXLY_CORRECT##* }"`, "")) + "; \\unset POSIXLY_CORRECT\n"
 }
 
-// unread is how many bytes of command lines the shell has not read yet. It reads them one
-// byte at a time and never ahead.
+// unread is how many bytes of command lines the shell has not read yet. It reads them in
+// blocks of 1,024, and so may have read lines that it has not come to.
 func (sh *shell) unread() (n int) {
 	rc, err := sh.in.SyscallConn()
 	if err != nil {

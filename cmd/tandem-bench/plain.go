@@ -26,10 +26,7 @@ const plainVariable = "TANDEM_BENCH_PLAIN"
 // left of a session server when all that sessions are for is left out. It tells nothing of a
 // run but that it has ended, shares nothing and records nothing. So it is the second floor,
 // which no server that is written like ours gets below.
-type plain struct {
-	place
-	cmd *exec.Cmd
-}
+type plain struct{ place }
 
 // openPlain starts one, which ends with ctx or stop.
 func openPlain(ctx context.Context) (p *plain, stop func(), err error) {
@@ -57,7 +54,7 @@ func openPlain(ctx context.Context) (p *plain, stop func(), err error) {
 		stop()
 		return nil, nil, fmt.Errorf("start plain server: %w", err)
 	}
-	return &plain{place{strings.TrimSpace(addr), cmd.Process.Pid}, cmd}, stop, nil
+	return &plain{place{strings.TrimSpace(addr), cmd.Process.Pid}}, stop, nil
 }
 
 func (*plain) name() string { return "plain" }
