@@ -158,12 +158,7 @@ func (p *pipe) probe(then func(held bool)) (held bool) {
 		n, err := p.readOnceLocked(int(fd))
 		held = err != nil || n > 0
 		then(held)
-		if !p.late {
-			// Its reader is there, so that this neither fails nor waits, unless the name is gone.
-			if w, err := openWriter(p.f.Name()); err == nil {
-				p.writer = w
-			}
-		}
+		p.holdLocked()
 	})
 	return held
 }
@@ -185,17 +180,24 @@ func (p *pipe) letWiden(limit int) {
 func (p *pipe) hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.writer == noWriter && !p.late {
-		if w, err := openWriter(p.f.Name()); err == nil {
-			p.writer = w
-		}
-	}
+	p.holdLocked()
 }
 
 func (p *pipe) letGo() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.letGoLocked()
+}
+
+// holdLocked does not wait: the reader is there. Where it fails, the pipe only wakes us more
+// often than it need.
+func (p *pipe) holdLocked() {
+	if p.writer != noWriter || p.late {
+		return
+	}
+	if w, err := openWriter(p.f.Name()); err == nil {
+		p.writer = w
+	}
 }
 
 // letGoLocked closes our own writing end.

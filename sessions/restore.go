@@ -166,10 +166,7 @@ func (s *Session) freshShell(empty bool) error {
 	if empty {
 		env = unnamed(env)
 	}
-	s.mu.Lock()
-	dir := s.cwd
-	s.mu.Unlock()
-	sh, err := s.spawnShell(existing(dir), env)
+	sh, err := s.spawnShell(existing(s.directory()), env)
 	if err != nil {
 		return err
 	}
@@ -203,10 +200,7 @@ func (s *Session) writeDriver() error {
 }
 
 func (s *Session) writeRestore(as restoreMode) error {
-	s.mu.Lock()
-	dir := s.cwd
-	s.mu.Unlock()
-	scripts := restoreScripts(s.checkpoint, as, existing(dir))
+	scripts := restoreScripts(s.checkpoint, as, existing(s.directory()))
 	if s.checkpoint.exitTrap == "" || as == restoreTame {
 		scripts = append(scripts, s.sh.armExit())
 	}
@@ -282,9 +276,7 @@ func (s *Session) saveState() {
 		s.saved = time.Now()
 		s.alarm.by(checkpointEvery)
 	default:
-		s.mu.Lock()
-		state.dir = s.cwd
-		s.mu.Unlock()
+		state.dir = s.directory()
 		s.checkpoint, s.saved, s.dirty = state, time.Now(), false
 		s.rearm = state.exitTrap == ""
 	}
@@ -316,17 +308,9 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 	s.sh.say(strings.TrimSpace(s.sh.call("checkpoint", ">"+quote(path), "2>/dev/null")) + "; " + s.sh.report("S", s.syncs, "0", ""))
 	var parser reportParser
 	var got *report
-	buf := s.m.buffers.Get().(*[readSize]byte)
-	defer s.m.buffers.Put(buf)
 	for end := time.Now().Add(answerLimit); ; {
 		_, ok := s.await(checkpointPoll, func(r report) bool { return r.tag == tag })
-		for {
-			n, err := unix.Read(fd, buf[:])
-			if err != nil || n == 0 {
-				break
-			}
-			parser.feed(buf[:n], func(r report) { got = &r })
-		}
+		s.readAll(fd, func(b []byte) { parser.feed(b, func(r report) { got = &r }) })
 		switch {
 		case ok && got != nil && got.state != nil && (got.pid == 0 || got.pid == s.sh.pid):
 			return got.state, nil
@@ -335,6 +319,19 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 		case s.sh.dead() || s.endingNow() || time.Now().After(end):
 			return nil, errNoAnswer
 		}
+	}
+}
+
+// readAll hands on what a file has that does not block.
+func (s *Session) readAll(fd int, sink func([]byte)) {
+	buf := s.m.buffers.Get().(*[readSize]byte)
+	defer s.m.buffers.Put(buf)
+	for {
+		n, err := unix.Read(fd, buf[:])
+		if err != nil || n == 0 {
+			return
+		}
+		sink(buf[:n])
 	}
 }
 

@@ -139,6 +139,13 @@ func (s *Session) Info() Info {
 	return i
 }
 
+// directory is where the session is, as far as is known.
+func (s *Session) directory() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cwd
+}
+
 func (s *Session) stateLocked() (State, *RunInfo) {
 	if s.current == nil || s.current.info.State != RunRunning {
 		return Idle, nil
