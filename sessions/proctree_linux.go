@@ -3,6 +3,7 @@ package sessions
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"strconv"
 	"syscall"
@@ -198,6 +199,7 @@ type hitList map[int]string
 // alone, where jobs of earlier runs are in it. Those ignore SIGINT, but not before they
 // have come that far, and not if they chose to handle it.
 func interruptForeground(session, run procSet, shell int) hitList {
+	defer stopShell(shell)()
 	hit := hitList{}
 	for range 2 { // twice, for what was started meanwhile
 		others := false
@@ -215,14 +217,33 @@ func interruptForeground(session, run procSet, shell int) hitList {
 			_ = unix.Kill(-shell, unix.SIGINT)
 			return mine
 		}
-		for pid, comm := range mine {
-			if _, again := hit[pid]; !again {
-				_ = unix.Kill(pid, unix.SIGINT)
-				hit[pid] = comm
-			}
-		}
+		maps.DeleteFunc(mine, func(pid int, _ string) bool { _, again := hit[pid]; return again })
+		hit.interrupt(mine, shell)
 	}
 	return hit
+}
+
+// stopShell keeps a shell from starting anything until the returned function is called: what is
+// in the foreground is then still there when it has been found.
+func stopShell(pid int) (goOn func()) {
+	_ = unix.Kill(pid, unix.SIGSTOP)
+	return func() { _ = unix.Kill(pid, unix.SIGCONT) }
+}
+
+// interrupt sends SIGINT to what is in the foreground, if anything is, and adds it to the list.
+// The shell gets it too, and first: one that sees its child die of a SIGINT that it did not get
+// itself goes on to the next command. What it got before it may have lost while it forked.
+func (hit hitList) interrupt(foreground hitList, shell int) {
+	if len(foreground) == 0 {
+		return
+	}
+	_ = unix.Kill(shell, unix.SIGINT)
+	for pid := range foreground {
+		if pid != shell {
+			_ = unix.Kill(pid, unix.SIGINT)
+		}
+	}
+	maps.Copy(hit, foreground)
 }
 
 // interruptMissed sends SIGINT to what the run has in the foreground and an interrupt has
@@ -230,6 +251,7 @@ func interruptForeground(session, run procSet, shell int) hitList {
 // group (under set -m a job has its own, setsid makes one) the newest group. It adds those
 // to the list and reports whether there were any.
 func (hit hitList) interruptMissed(run procSet, shell int) (any bool) {
+	defer stopShell(shell)()
 	newest := 0
 	missed := map[int]hitList{}
 	for _, pid := range run.pids() {
@@ -245,14 +267,13 @@ func (hit hitList) interruptMissed(run procSet, shell int) (any bool) {
 			newest = max(newest, st.pgid)
 		}
 	}
-	for _, group := range []int{shell, newest} {
-		for pid, comm := range missed[group] {
-			_ = unix.Kill(pid, unix.SIGINT)
-			hit[pid] = comm
-			any = true
-		}
+	foreground := missed[newest] // nil if there is none
+	if foreground == nil {
+		foreground = hitList{}
 	}
-	return any
+	maps.Copy(foreground, missed[shell])
+	hit.interrupt(foreground, shell)
+	return len(foreground) > 0
 }
 
 // wasted reports whether all that an interrupt has reached beside the shell is gone, and
