@@ -182,6 +182,17 @@ func (r *Run) StdinOpen() bool { return r.stdin != nil && r.stdin.isOpen() }
 // more than [StdinWindow] bytes wait to be read by the run, until ctx ends. It fails with
 // [ErrNoStdin] when the run has no open stdin, or no longer.
 func (r *Run) WriteStdin(ctx context.Context, p []byte) error {
+	return r.writeStdin(ctx, piece{bytes: p})
+}
+
+// WriteStdinAt is like WriteStdin for bytes of which offset come before, counted from the
+// first that anybody wrote. What has arrived already is left out, so that it is safe to write
+// it again, also after CloseStdin; an offset beyond that fails with [ErrInvalid].
+func (r *Run) WriteStdinAt(ctx context.Context, offset uint64, p []byte) error {
+	return r.writeStdin(ctx, piece{bytes: p, at: offset, known: true})
+}
+
+func (r *Run) writeStdin(ctx context.Context, p piece) error {
 	if r.stdin == nil {
 		return r.noStdin()
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -385,4 +386,49 @@ func tail(t *testing.T, s *sessions.Session) (oldest, end uint64) {
 	}
 	r.Close()
 	return snap.Oldest, snap.Pos
+}
+
+// Input that says where it belongs can be sent again, by two at a time even, and none of it is
+// there twice or missing.
+func TestStdinAt(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "read -r go; cat", Stdin: sessions.OpenStdin})
+	put := func(offset uint64, text string) error { return run.WriteStdinAt(t.Context(), offset, []byte(text)) }
+	for _, p := range []struct {
+		at   uint64
+		text string
+	}{{0, "go\n"}, {0, "go\nab"}, {3, "ab"}, {4, "bc"}, {1, "o"}} {
+		if err := put(p.at, p.text); err != nil {
+			t.Fatalf("%q at %d: %v", p.text, p.at, err)
+		}
+	}
+	if err := put(7, "x"); !errors.Is(err, sessions.ErrInvalid) {
+		t.Errorf("beyond what has arrived: %v", err)
+	}
+	text := strings.Repeat("0123456789", sessions.StdinWindow/4)
+	var both sync.WaitGroup
+	for _, size := range []int{1000, 4096} {
+		both.Go(func() {
+			for at := 0; at < len(text); at += size {
+				if err := put(uint64(6+at), text[at:min(at+size, len(text))]); err != nil {
+					t.Errorf("at %d: %v", at, err)
+					return
+				}
+			}
+		})
+	}
+	both.Wait()
+	if err := run.CloseStdin(); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(6, text[:50]); err != nil {
+		t.Errorf("again, after its end: %v", err)
+	}
+	if err := put(uint64(6+len(text)), "x"); !errors.Is(err, sessions.ErrNoStdin) {
+		t.Errorf("more, after its end: %v", err)
+	}
+	if res := sessionstest.Wait(t, run); res.Stdout != "abc"+text {
+		t.Errorf("%d bytes arrived, want %d", len(res.Stdout), 3+len(text))
+	}
 }

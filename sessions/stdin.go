@@ -69,21 +69,24 @@ func (in *stdin) progress() (uint64, <-chan struct{}) {
 	return in.taken, in.changed
 }
 
-func (in *stdin) write(ctx context.Context, p []byte) error {
+// A piece is bytes for a stdin.
+type piece struct {
+	bytes []byte
+	at    uint64 // how many bytes of the stdin come before it, where that is known
+	known bool
+}
+
+// drop takes the first n bytes away.
+func (p *piece) drop(n int) { p.bytes, p.at = p.bytes[n:], p.at+uint64(n) }
+
+func (in *stdin) write(ctx context.Context, p piece) error {
 	for {
 		in.mu.Lock()
-		if in.eof || in.ended {
-			in.mu.Unlock()
-			return errStdinClosed
-		}
-		if n := in.putLocked(p); n > 0 {
-			p = p[n:]
-			in.signalLocked()
-		}
+		err := in.addLocked(&p)
 		changed := in.changed
 		in.mu.Unlock()
-		if len(p) == 0 {
-			return nil
+		if err != nil || len(p.bytes) == 0 {
+			return err
 		}
 		select {
 		case <-changed:
@@ -91,6 +94,32 @@ func (in *stdin) write(ctx context.Context, p []byte) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// addLocked takes of p what there is room for. Of a piece whose place is known it leaves out
+// what is there already: who lost a connection sends again what may not have arrived, and
+// the connection it was sent on before may bring it yet.
+func (in *stdin) addLocked(p *piece) error {
+	if in.ended {
+		return errStdinClosed
+	}
+	if p.known {
+		there := in.taken + uint64(len(in.queue))
+		if p.at > there {
+			return failf(ErrInvalid, "offset %d is beyond the %d bytes of input that have arrived: send what comes before it first", p.at, there)
+		}
+		if p.drop(int(min(there-p.at, uint64(len(p.bytes))))); len(p.bytes) == 0 {
+			return nil
+		}
+	}
+	if in.eof {
+		return errStdinClosed
+	}
+	if n := in.putLocked(p.bytes); n > 0 {
+		p.drop(n)
+		in.signalLocked()
+	}
+	return nil
 }
 
 // putLocked takes what there is room for.

@@ -250,7 +250,7 @@ func (c *conn) handleText(data []byte) {
 	case typeRun:
 		c.run(req)
 	case typeStdin:
-		if err := c.stdin(req.RunID, []byte(req.Text)); err != nil {
+		if err := c.stdin(req.RunID, req.Offset, req.Input); err != nil {
 			c.fail(req.Ref, err)
 		}
 	case typeStdinClose:
@@ -283,7 +283,7 @@ func (c *conn) handleBinary(data []byte) {
 	}
 	p, err := decodeStdin(data)
 	if err == nil {
-		err = c.stdin("", p)
+		err = c.stdin("", nil, p)
 	}
 	if err != nil {
 		c.fail(nil, err)
@@ -375,7 +375,7 @@ func (c *conn) refOf(runID string, last bool) *string {
 
 // stdin writes to a run's stdin. It blocks while the run has more than a window of it to
 // read, and only this connection's messages wait for that.
-func (c *conn) stdin(runID string, p []byte) error {
+func (c *conn) stdin(runID string, offset *uint64, p []byte) error {
 	run, err := c.stdinRun(runID)
 	if err != nil {
 		return err
@@ -383,6 +383,9 @@ func (c *conn) stdin(runID string, p []byte) error {
 	if !slices.Contains(c.in.fed, run) {
 		c.in.fed = append(unfinished(c.in.fed), run)
 		c.answer(answer{feed: run})
+	}
+	if offset != nil {
+		return run.WriteStdinAt(c.ctx, *offset, p)
 	}
 	return run.WriteStdin(c.ctx, p)
 }

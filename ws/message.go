@@ -187,7 +187,9 @@ type request struct {
 	Env     map[string]string
 	Timeout time.Duration
 	Stdin   sessions.Stdin
-	Text    string // stdin's, and the run's when Stdin is TextStdin
+	Text    string // the run's when Stdin is TextStdin
+	Input   []byte // stdin's
+	Offset  *uint64
 	Force   bool
 	Signal  string
 	Pos     uint64
@@ -215,8 +217,7 @@ func decodeRequest(data []byte) (request, error) {
 	case typeRun:
 		f.run(&req)
 	case typeStdin:
-		f.take("run_id", "a string", &req.RunID)
-		f.need("text", "a string", &req.Text)
+		f.stdin(&req)
 	case typeStdinClose:
 		f.take("run_id", "a string", &req.RunID)
 	case typeInterrupt:
@@ -263,13 +264,18 @@ func (f *fields) refuse(format string, args ...any) {
 	f.err.code = codeUnknownType
 }
 
-// take decodes a field into dst and reports whether it was there. null is as good as absent.
-func (f *fields) take(name, want string, dst any) bool {
+// has reports whether a field is there. null is as good as absent.
+func (f *fields) has(name string) bool {
 	v, ok := f.raw[name]
-	if !ok || string(v) == "null" {
+	return ok && string(v) != "null"
+}
+
+// take decodes a field into dst and reports whether it was there.
+func (f *fields) take(name, want string, dst any) bool {
+	if !f.has(name) {
 		return false
 	}
-	if json.Unmarshal(v, dst) != nil {
+	if json.Unmarshal(f.raw[name], dst) != nil {
 		f.fail("%s must be %s", name, want)
 	}
 	return true
@@ -299,6 +305,24 @@ func (f *fields) run(req *request) {
 	var open bool
 	if f.take("stdin", "true, false or a string", &open); open {
 		req.Stdin = sessions.OpenStdin
+	}
+}
+
+func (f *fields) stdin(req *request) {
+	f.take("run_id", "a string", &req.RunID)
+	f.take("offset", "how many bytes of the run's input come before, a whole number from 0", &req.Offset)
+	if req.Offset != nil && req.RunID == "" {
+		f.fail("run_id is missing: an offset is one in the input of the run it names")
+	}
+	var text string
+	switch {
+	case !f.has("base64"):
+		f.need("text", "a string; or base64, bytes in base64", &text)
+		req.Input = []byte(text)
+	case f.has("text"):
+		f.fail("text and base64 are both there: send one of them")
+	default:
+		f.take("base64", "bytes in base64", &req.Input)
 	}
 }
 
