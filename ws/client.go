@@ -19,8 +19,14 @@ import (
 	"tandem/sessions"
 )
 
-// maxServerMessage is the largest message a Client takes.
-const maxServerMessage = 64 << 20
+const (
+	// maxServerMessage is the largest message a Client takes.
+	maxServerMessage = 64 << 20
+
+	// silenceLimit is how long a server may say nothing while Next waits: it pings a silent
+	// client every 20 s.
+	silenceLimit = 50 * time.Second
+)
 
 // DialOptions say how to dial. The zero value, like nil, is ProtocolBinary without a token.
 type DialOptions struct {
@@ -56,6 +62,7 @@ type Client struct {
 	Attached Message
 
 	ws   *websocket.Conn
+	life *time.Timer // cuts the connection when nothing is heard
 	pos  atomic.Uint64
 	read bytes.Buffer // Next's
 
@@ -81,12 +88,17 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Client, error) {
 	if opts.JSON {
 		proto = ProtocolJSON
 	}
-	conn, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: opts.HTTPClient, HTTPHeader: header, Subprotocols: []string{proto}})
+	c := &Client{}
+	conn, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{
+		HTTPClient: opts.HTTPClient, HTTPHeader: header, Subprotocols: []string{proto},
+		OnPingReceived: func(context.Context, []byte) bool { c.life.Reset(silenceLimit); return true },
+	})
 	if err != nil {
 		return nil, refused(res, err)
 	}
 	conn.SetReadLimit(maxServerMessage)
-	c := &Client{ws: conn}
+	c.ws = conn
+	c.life = time.AfterFunc(silenceLimit, func() { _ = conn.CloseNow() })
 	if c.Attached, err = c.Next(ctx); err == nil && c.Attached.Type != TypeAttached {
 		err = fmt.Errorf("first message is %q, not attached", c.Attached.Type)
 	}
@@ -113,9 +125,12 @@ func refused(res *http.Response, err error) error {
 // Position is where to resume: everything below it has been returned by Next.
 func (c *Client) Position() uint64 { return c.pos.Load() }
 
-// Next returns the next message. It blocks until there is one. The message's Data is good
+// Next returns the next message. It blocks until there is one, and fails when a server has
+// said nothing, and has not pinged, for nearly a minute. The message's Data is good
 // until the next call.
 func (c *Client) Next(ctx context.Context) (Message, error) {
+	c.life.Reset(silenceLimit)
+	defer c.life.Stop()
 	kind, r, err := c.ws.Reader(ctx)
 	if err != nil {
 		return Message{}, err
@@ -164,6 +179,8 @@ type outgoing struct {
 	TimeoutMS int64             `json:"timeout_ms,omitempty"`
 	Stdin     any               `json:"stdin,omitempty"`
 	Text      *string           `json:"text,omitempty"`
+	Base64    *string           `json:"base64,omitempty"`
+	Offset    *uint64           `json:"offset,omitempty"`
 	Force     bool              `json:"force,omitempty"`
 	Signal    string            `json:"signal,omitempty"`
 	Pos       *uint64           `json:"pos,omitempty"`
@@ -172,7 +189,9 @@ type outgoing struct {
 }
 
 // Run asks for a run. What becomes of it is in the messages that follow.
-func (c *Client) Run(ctx context.Context, r Run) error {
+func (c *Client) Run(ctx context.Context, r Run) error { return c.send(ctx, r.message()) }
+
+func (r Run) message() outgoing {
 	m := outgoing{Type: typeRun, Ref: r.Ref, RunID: r.ID, Code: r.Code, Cwd: r.Cwd, Env: r.Env, TimeoutMS: r.Timeout.Milliseconds()}
 	switch r.Stdin {
 	case sessions.OpenStdin:
@@ -180,7 +199,7 @@ func (c *Client) Run(ctx context.Context, r Run) error {
 	case sessions.TextStdin:
 		m.Stdin = r.Text
 	}
-	return c.send(ctx, m)
+	return m
 }
 
 // Stdin sends bytes to the stdin of the run the server takes for the current one. The

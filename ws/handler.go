@@ -1,6 +1,10 @@
 // Package ws is the WebSocket door to the sessions: it upgrades requests, decodes what
 // clients send, calls package sessions and encodes what happens there. What a run is and
-// how it ends is decided in sessions alone. The package also has the client's side, [Dial].
+// how it ends is decided in sessions alone.
+//
+// The package also has the client's side. [Open] and [Create] make a [Session], which runs
+// commands, and gets lost connections back; [Follow] looks on; [Dial] is one connection, for
+// who wants the messages themselves.
 //
 // A connection is two goroutines, and one for each completion it waits for. The reader takes one message at a time, acts on it and
 // puts direct answers into a bounded outbox; the writer alone writes, from the outbox

@@ -1,0 +1,479 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Session is a client of one session that outlives its connections: when one is lost it
+// makes another, which goes on at the very position, asks again for what may not have
+// arrived, in ways that do nothing twice, and nobody who waits notices more than a delay. Its
+// methods may be called from any goroutine.
+//
+// One goroutine reads for all: it begins in [Open] or [Create] and has ended when Close
+// returns. A [Command] that nobody reads holds it up, and with it everything else this
+// client is told, once a megabyte of output waits: read each to its end, or close it.
+type Session struct {
+	stream *stream
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the goroutine has ended
+
+	mu       sync.Mutex
+	changed  chan struct{}       // closed and replaced when any of this has changed
+	up       bool                // there is a connection, and it has been told what it must be told
+	window   int                 // bytes of input the server holds for each run
+	commands []*Command          // unfinished, in the order they were asked for
+	numbered map[uint64]*Command // those whose number is known, until they are done with
+	answers  map[string]*answered
+	waiting  int // requests without an answer
+	refs     uint64
+	err      error // why it has ended
+}
+
+// An answered is a request that waits for its answer.
+type answered struct {
+	message *Message
+	err     error
+}
+
+var errClosed = errors.New("the client is closed")
+
+// Open attaches to a session. The server is an address such as http://127.0.0.1:4477, with
+// or without a path. It fails at once when the server cannot be reached, with [ErrLost], or
+// refuses, with a [RefusedError]; ctx is for this call alone.
+func Open(ctx context.Context, server, id string, opts *SessionOptions) (*Session, error) {
+	if id == "" {
+		return nil, &RefusedError{Status: 404, Code: "CONTEXT_NOT_FOUND", Message: "the id of the session is empty"}
+	}
+	return start(ctx, server, id, nil, opts)
+}
+
+// CreateOptions say what session to make.
+type CreateOptions struct {
+	SessionOptions
+
+	Cwd  string // made where it is missing; "": the server's
+	Name string
+
+	// Ephemeral ends the session when this client closes it, and half a minute after a
+	// connection that broke and did not come back.
+	Ephemeral bool
+}
+
+// Create makes a session and attaches to it, like [Open].
+func Create(ctx context.Context, server string, opts *CreateOptions) (*Session, error) {
+	if opts == nil {
+		opts = &CreateOptions{}
+	}
+	q := url.Values{}
+	for name, value := range map[string]string{"cwd": opts.Cwd, "name": opts.Name} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if opts.Ephemeral {
+		q.Set("ephemeral", "1")
+	}
+	return start(ctx, server, "", q, &opts.SessionOptions)
+}
+
+func start(ctx context.Context, server, id string, create url.Values, opts *SessionOptions) (*Session, error) {
+	st, err := newStream(server, id, opts)
+	if err != nil {
+		return nil, err
+	}
+	st.create = create
+	s := &Session{
+		stream: st, done: make(chan struct{}), changed: make(chan struct{}),
+		numbered: map[uint64]*Command{}, answers: map[string]*answered{},
+	}
+	st.down = s.down
+	attached, err := st.next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	go s.read(attached)
+	return s, nil
+}
+
+// ID is the session's id.
+func (s *Session) ID() string { return s.stream.sessionID() }
+
+// Position is where to go on after this client: all before it has been taken in.
+func (s *Session) Position() uint64 { return s.stream.position() }
+
+// Close lets go of the session, which goes on unless it is ephemeral, and waits for the
+// goroutine to end. Commands fail that have not ended.
+func (s *Session) Close() error {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = errClosed
+		s.signalLocked()
+	}
+	s.mu.Unlock()
+	s.stream.close()
+	s.cancel()
+	<-s.done
+	return nil
+}
+
+// Done returns a channel that is closed once this client has come to its end: by Close, or
+// for the reason that Err then returns.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err tells why the client has ended: [ErrSessionClosed], [ErrLost] or a [RefusedError]. It is
+// nil before that and after Close.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(s.err, errClosed) {
+		return nil
+	}
+	return s.err
+}
+
+// read is the goroutine.
+func (s *Session) read(m Message) {
+	defer close(s.done)
+	for {
+		s.take(&m)
+		var err error
+		if m, err = s.stream.next(s.ctx); err != nil {
+			s.fail(err)
+			return
+		}
+	}
+}
+
+// down notes that there is no connection.
+func (s *Session) down() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up = false
+	s.signalLocked()
+}
+
+func (s *Session) fail(err error) {
+	s.stream.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	for _, c := range s.commands {
+		c.failLocked(s.err)
+	}
+	s.commands = nil
+	s.signalLocked()
+}
+
+func (s *Session) signalLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// take deals with a message.
+func (s *Session) take(m *Message) {
+	if s.stream.opts.Event != nil {
+		s.stream.opts.Event(*m)
+	}
+	switch {
+	case m.Type == TypeAttached:
+		s.resume(m)
+	case m.IsOutput():
+		s.output(m)
+	default:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.event(m)
+	}
+}
+
+// event deals with what is neither output nor a new connection.
+func (s *Session) event(m *Message) {
+	switch m.Type {
+	case TypeRunQueued, TypeRunStarted:
+		if c := s.commandLocked(m.RunID); c != nil {
+			c.told = true
+		}
+		if m.Type == TypeRunStarted {
+			s.learnLocked(m.RunID, m.Number)
+		}
+	case TypeRunFinished:
+		s.finishLocked(m)
+	case TypeStdinAck:
+		if c := s.commandLocked(m.RunID); c != nil {
+			c.in.ackedLocked(m.Bytes)
+		}
+	case TypeGap:
+		s.gapLocked(m)
+	case TypeOK, TypePong, TypeCompletions, TypeError:
+		s.answerLocked(m)
+	}
+	s.signalLocked()
+}
+
+// gapLocked deals with a gap, in which runs may have started and ended.
+func (s *Session) gapLocked(gap *Message) {
+	if gap.Run != nil {
+		s.learnLocked(gap.Run.RunID, gap.Run.Number)
+	}
+	for _, c := range s.numbered {
+		c.gapLocked(gap.From, gap.To)
+	}
+	for i := range gap.Finished {
+		end := &gap.Finished[i]
+		if c := s.commandLocked(end.RunID); c != nil && c.number == 0 {
+			c.gapLocked(gap.From, gap.To)
+		}
+		s.finishLocked(end)
+	}
+}
+
+// learnLocked notes by which number output will name a run.
+func (s *Session) learnLocked(id string, number uint64) {
+	if c := s.commandLocked(id); c != nil {
+		c.told, c.number = true, number
+		s.numbered[number] = c
+	}
+}
+
+func (s *Session) commandLocked(id string) *Command {
+	for _, c := range s.commands {
+		if c.id == id {
+			return c
+		}
+	}
+	return nil
+}
+
+func (s *Session) finishLocked(m *Message) {
+	c := s.commandLocked(m.RunID)
+	if c == nil {
+		return
+	}
+	c.end = &Result{
+		RunID: m.RunID, Reason: m.Reason, ExitCode: m.ExitCode, Signal: m.Signal, Cwd: m.Cwd, Message: m.Message,
+		Duration: time.Duration(m.DurationMS) * time.Millisecond,
+	}
+	s.forgetLocked(c)
+}
+
+func (s *Session) forgetLocked(c *Command) {
+	delete(s.numbered, c.number)
+	for i, o := range s.commands {
+		if o == c {
+			s.commands = append(s.commands[:i:i], s.commands[i+1:]...)
+		}
+	}
+}
+
+// The refs of what this client sends say what it was.
+const (
+	refRun   = "run "
+	refStdin = "stdin "
+	refClose = "close "
+)
+
+func (s *Session) answerLocked(m *Message) {
+	if a := s.answers[m.Ref]; a != nil {
+		answer := *m // the reader goes on with its own
+		a.message, a.err = &answer, m.Err()
+		return
+	}
+	kind, id, _ := strings.Cut(m.Ref, " ")
+	c := s.commandLocked(id)
+	if c == nil {
+		return
+	}
+	switch kind + " " {
+	case refRun:
+		if m.Type == TypeError {
+			c.failLocked(m.Err())
+			s.forgetLocked(c)
+		}
+	case refStdin:
+		if m.Type == TypeError {
+			c.in.failLocked(m.Err())
+		}
+	case refClose:
+		c.in.closed = true
+	}
+}
+
+// resume tells a new connection what it must know: the runs that may not have been asked for,
+// and the input that may not have arrived.
+func (s *Session) resume(m *Message) {
+	s.mu.Lock()
+	s.up, s.window = true, m.StdinWindow
+	if m.Run != nil {
+		s.learnLocked(m.Run.RunID, m.Run.Number)
+	}
+	var again, feeding []*Command
+	for _, c := range s.commands {
+		if !c.told {
+			again = append(again, c)
+		}
+		c.in.restartLocked()
+		feeding = append(feeding, c)
+	}
+	for _, a := range s.answers {
+		a.err = errCut
+	}
+	s.signalLocked()
+	s.mu.Unlock()
+	for _, c := range again {
+		s.send(c.request)
+	}
+	for _, c := range feeding {
+		c.in.pump()
+	}
+}
+
+// send sends on the connection there is. What cannot be sent is sent again on the next one,
+// or its sender learns that there is a next one.
+func (s *Session) send(m outgoing) {
+	if conn := s.stream.current(); conn != nil {
+		// Not with the caller's context: its end would be that of the connection.
+		_ = conn.send(s.ctx, m)
+	}
+}
+
+// errCut is that a connection was lost between a request and its answer.
+var errCut = errors.New("the connection was lost before the answer came")
+
+// request sends a message and waits for its answer. One that may be repeated is sent again
+// when a connection was lost before the answer.
+func (s *Session) request(ctx context.Context, m outgoing, repeat bool) (*Message, error) {
+	for {
+		answer, err := s.requestOnce(ctx, m)
+		if !repeat || !errors.Is(err, errCut) {
+			return answer, err
+		}
+	}
+}
+
+func (s *Session) requestOnce(ctx context.Context, m outgoing) (*Message, error) {
+	a := &answered{}
+	s.mu.Lock()
+	s.refs++
+	m.Ref = strconv.FormatUint(s.refs, 10)
+	s.answers[m.Ref] = a
+	s.waiting++
+	s.signalLocked() // whoever holds up the reading must not now
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.answers, m.Ref)
+		s.waiting--
+	}()
+	if err := s.wait(ctx, func() bool { return s.up }); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	a.err = nil // of connections before
+	s.mu.Unlock()
+	s.send(m)
+	if err := s.wait(ctx, func() bool { return a.message != nil || a.err != nil }); err != nil {
+		return nil, err
+	}
+	return a.message, a.err
+}
+
+// wait returns when cond, which is called with the lock held, is true. It fails when ctx or
+// the client ends before that.
+func (s *Session) wait(ctx context.Context, cond func() bool) error {
+	for {
+		s.mu.Lock()
+		ok, err, changed := cond(), s.err, s.changed
+		s.mu.Unlock()
+		if ok || err != nil {
+			return errUnless(ok, err)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func errUnless(ok bool, err error) error {
+	if ok {
+		return nil
+	}
+	return err
+}
+
+// Interrupt interrupts whatever run is on, whoever asked for it; force as for
+// [Command.Interrupt]. It fails with a [RefusedError] when none is.
+func (s *Session) Interrupt(ctx context.Context, force bool) error {
+	_, err := s.request(ctx, outgoing{Type: typeInterrupt, Force: force}, false)
+	return err
+}
+
+// Complete returns what Tab would do to line with the cursor at point, in characters; -1 is
+// the end of the line. It fails with a [RefusedError] while a run is on.
+func (s *Session) Complete(ctx context.Context, line string, point int) (Completions, error) {
+	m := outgoing{Type: typeComplete, Line: &line}
+	if point >= 0 {
+		m.Point = &point
+	}
+	a, err := s.request(ctx, m, true)
+	if err != nil {
+		return Completions{}, err
+	}
+	return Completions{Line: a.Line, Point: a.Point, Start: a.Start, End: a.Stop, Items: a.Items, Truncated: a.More}, nil
+}
+
+// Completions are what bash offers.
+type Completions struct {
+	Line       string // after one Tab
+	Point      int    // the cursor in it, in characters
+	Start, End int    // what of the line asked about an item takes the place of
+	Items      []string
+	Truncated  bool // there are more
+}
+
+// Ping returns when the server has answered.
+func (s *Session) Ping(ctx context.Context) error {
+	_, err := s.request(ctx, outgoing{Type: typePing}, true)
+	return err
+}
+
+// Follow calls each with everything that happens in a session, past or to come as opts say,
+// in order and each once, across connections, until ctx ends, each fails, or there is no
+// more: then it returns nil if the session has ended. It reads in the caller's goroutine and
+// holds the command back that is too far ahead of it, unless opts.View. opts.Event is not
+// called.
+func Follow(ctx context.Context, server, id string, opts *SessionOptions, each func(Message) error) error {
+	st, err := newStream(server, id, opts)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	for {
+		m, err := st.next(ctx)
+		if errors.Is(err, ErrSessionClosed) {
+			return nil
+		}
+		if err == nil {
+			err = each(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// String names the session for messages to people.
+func (s *Session) String() string { return fmt.Sprintf("session %s", s.ID()) }
