@@ -277,6 +277,7 @@ type Message struct {
 	Pos    uint64 `json:"-"` // also of attached, where it takes no position
 
 	Data []byte `json:"-"` // stdout, stderr, terminal: the bytes
+	Raw  []byte `json:"-"` // the message as it came, where it came as text; good until the next
 
 	RunID     string `json:"run_id"` // of output in ProtocolJSON only
 	Number    uint64 `json:"number"` // of the run; of output in ProtocolBinary only, 0 for none
@@ -372,7 +373,9 @@ func decodeMessage(isBinary bool, data []byte) (Message, error) {
 	if err := json.Unmarshal(data, &in); err != nil {
 		return Message{}, fmt.Errorf("decode message: %w", err)
 	}
-	return in.message()
+	m, err := in.message()
+	m.Raw = data
+	return m, err
 }
 
 func (in *incoming) message() (Message, error) {

@@ -91,6 +91,16 @@ func (s *Session) askableLocked(id string) error {
 // ID is the run's id, by which any client can name it.
 func (c *Command) ID() string { return c.id }
 
+// Started returns when the command is running, or has ended. It fails when it was refused.
+func (c *Command) Started(ctx context.Context) error {
+	if err := c.s.wait(ctx, func() bool { return c.number > 0 || c.end != nil || c.err != nil }); err != nil {
+		return err
+	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.err
+}
+
 // Next returns the next piece of output, and io.EOF when the command has ended and there is
 // no more; Wait then returns at once. What a background job of it puts out later is not
 // part of it. The piece is the caller's.
@@ -228,7 +238,7 @@ func (s *Session) output(m *Message) {
 	if c == nil {
 		return
 	}
-	room := func() bool { return c.size < outputWindow || c.unwanted || s.waiting > 0 }
+	room := func() bool { return c.size < outputWindow || c.unwanted || len(s.answers) > 0 }
 	if s.wait(s.ctx, room) != nil {
 		return // the client has come to its end
 	}

@@ -32,7 +32,6 @@ type Session struct {
 	commands []*Command          // unfinished, in the order they were asked for
 	numbered map[uint64]*Command // those whose number is known, until they are done with
 	answers  map[string]*answered
-	waiting  int // requests without an answer
 	refs     uint64
 	err      error // why it has ended
 }
@@ -362,31 +361,38 @@ func (s *Session) request(ctx context.Context, m outgoing, repeat bool) (*Messag
 }
 
 func (s *Session) requestOnce(ctx context.Context, m outgoing) (*Message, error) {
-	a := &answered{}
-	s.mu.Lock()
-	s.refs++
-	m.Ref = strconv.FormatUint(s.refs, 10)
-	s.answers[m.Ref] = a
-	s.waiting++
-	s.signalLocked() // whoever holds up the reading must not now
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.answers, m.Ref)
-		s.waiting--
-	}()
+	a, ref := s.expect()
+	defer s.forget(ref)
 	if err := s.wait(ctx, func() bool { return s.up }); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	a.err = nil // of connections before
 	s.mu.Unlock()
+	m.Ref = ref
 	s.send(m)
 	if err := s.wait(ctx, func() bool { return a.message != nil || a.err != nil }); err != nil {
 		return nil, err
 	}
 	return a.message, a.err
+}
+
+// expect notes that an answer with the ref is to come. Until forget, nothing that comes before
+// it waits for its reader.
+func (s *Session) expect() (a *answered, ref string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refs++
+	a, ref = &answered{}, strconv.FormatUint(s.refs, 10)
+	s.answers[ref] = a
+	s.signalLocked()
+	return a, ref
+}
+
+func (s *Session) forget(ref string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.answers, ref)
 }
 
 // wait returns when cond, which is called with the lock held, is true. It fails when ctx or
@@ -414,10 +420,36 @@ func errUnless(ok bool, err error) error {
 	return err
 }
 
-// Interrupt interrupts whatever run is on, whoever asked for it; force as for
-// [Command.Interrupt]. It fails with a [RefusedError] when none is.
-func (s *Session) Interrupt(ctx context.Context, force bool) error {
-	_, err := s.request(ctx, outgoing{Type: typeInterrupt, Force: force}, false)
+// Interrupt interrupts a run, whoever asked for it, "" being the one that is on; force as for
+// [Command.Interrupt]. It fails with a [RefusedError], RUN_NOT_RUNNING, when that is not on.
+func (s *Session) Interrupt(ctx context.Context, runID string, force bool) error {
+	_, err := s.request(ctx, outgoing{Type: typeInterrupt, RunID: runID, Force: force}, runID != "")
+	return err
+}
+
+// Input gives text to a run's stdin, whoever asked for it, and returns once the server has it.
+// It fails with a [RefusedError], NO_STDIN, when the run reads nothing. Unlike what is written
+// to [Command.Stdin], text that was on its way when a connection was lost may have arrived or
+// not, and Input fails then.
+func (s *Session) Input(ctx context.Context, runID, text string) error {
+	// Only a refusal is answered, and it comes before the answer to what is sent next.
+	refused, ref := s.expect()
+	defer s.forget(ref)
+	if err := s.wait(ctx, func() bool { return s.up }); err != nil {
+		return err
+	}
+	s.send(outgoing{Type: typeStdin, Ref: ref, RunID: runID, Text: &text})
+	if _, err := s.requestOnce(ctx, outgoing{Type: typePing}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return refused.err
+}
+
+// CloseInput ends a run's stdin, whoever asked for it.
+func (s *Session) CloseInput(ctx context.Context, runID string) error {
+	_, err := s.request(ctx, outgoing{Type: typeStdinClose, RunID: runID}, false)
 	return err
 }
 

@@ -194,7 +194,7 @@ func TestSessionRefusals(t *testing.T) {
 	refusal(err, "CONTEXT_NOT_FOUND")
 	_, err = command(t, s, ws.Run{Code: " "}).Wait(within(t))
 	refusal(err, "INVALID_REQUEST_BODY")
-	refusal(s.Interrupt(within(t), false), "RUN_NOT_RUNNING")
+	refusal(s.Interrupt(within(t), "", false), "RUN_NOT_RUNNING")
 	if res := wait(t, command(t, s, ws.Run{Code: "true", Cwd: "/nowhere"})); res.Reason != "refused" || res.ExitCode != nil || !strings.Contains(res.Message, "/nowhere") {
 		t.Errorf("%+v", res)
 	}
@@ -204,6 +204,7 @@ func TestSessionRefusals(t *testing.T) {
 	}
 	_, err = s.Complete(within(t), "ec", -1)
 	refusal(err, "BUSY")
+	refusal(s.Input(within(t), "nobody", "x"), "RUN_NOT_FOUND")
 	refusal(on.Signal(within(t), "NOSUCH"), "INVALID_REQUEST_BODY")
 	if err := on.Cancel(within(t)); err != nil {
 		t.Error(err)
@@ -363,6 +364,36 @@ func TestSessionGap(t *testing.T) {
 	res := wait(t, c)
 	if *res.ExitCode != 5 || res.Lost == 0 || len(res.Stdout)+int(res.Lost) < 3_000_000 {
 		t.Errorf("exit code %d, %d bytes, lost %d", *res.ExitCode, len(res.Stdout), res.Lost)
+	}
+}
+
+// Whoever works in a session can be given input, and interrupted, by another client.
+func TestSessionOfOthers(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, ws.Config{})
+	engine := d.session()
+	s, other := openSession(t, d.url, engine.ID(), ws.SessionOptions{}), openSession(t, d.url, engine.ID(), ws.SessionOptions{})
+	c := command(t, s, ws.Run{Code: "cat; read x", Stdin: sessions.OpenStdin})
+	if err := c.Started(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{other.Input(within(t), c.ID(), "a\n"), other.CloseInput(within(t), c.ID())} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if res := wait(t, c); string(res.Stdout) != "a\n" {
+		t.Errorf("%+v", res)
+	}
+	c = command(t, s, ws.Run{Code: "sleep 600"})
+	if err := c.Started(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Interrupt(within(t), c.ID(), false); err != nil {
+		t.Error(err)
+	}
+	if res := wait(t, c); res.Reason != "interrupted" {
+		t.Errorf("%+v", res)
 	}
 }
 

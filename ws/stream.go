@@ -34,7 +34,7 @@ var (
 
 	// ErrLost is that the server cannot be reached, or no longer: connections to it failed for
 	// as long as the client's patience lasted.
-	ErrLost = errors.New("connection lost")
+	ErrLost = errors.New("no connection to the server")
 )
 
 // SessionOptions say how to use a session. The zero value, like nil, is to control it, to see

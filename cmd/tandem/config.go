@@ -1,20 +1,19 @@
 package main
 
 import (
-	"errors"
-	"flag"
-	"io"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"tandem/httpapi"
 	"tandem/sessions"
 	"tandem/ws"
 )
 
-// A config is everything "tandem serve" can be told. [parseConfig] fills it from flags
+// A config is everything "tandem serve" can be told. [newConfig] fills it from flags
 // and variables, one value at a time; [config.validate] checks what concerns more than
 // one of them.
 type config struct {
@@ -91,44 +90,43 @@ func options() []option {
 	}
 }
 
-// parseConfig reads flags and variables. A flag wins over its variable, and where a token
-// is named by a flag, both variables of the token are ignored. It returns [flag.ErrHelp]
-// if help was asked for.
-func parseConfig(args []string, getenv func(string) (string, bool)) (*config, error) {
-	given, err := parseFlags(args)
-	if err != nil {
-		return nil, err
-	}
-	c := &config{from: map[string]string{}}
-	tokenByFlag := len(given["token"])+len(given["token-file"]) > 0
+// A given is the values that were given to each flag of "tandem serve", in order.
+type given map[string][]string
+
+// serveFlags defines the flags.
+func serveFlags(fs *pflag.FlagSet) given {
+	g := given{}
 	for _, o := range options() {
-		if err := c.fill(o, given[o.name], tokenByFlag, getenv); err != nil {
+		fs.Var(&givenFlag{o: o, into: g}, o.name, o.help)
+	}
+	return g
+}
+
+// A givenFlag keeps what its flag is given, to be looked at when the variables are too.
+type givenFlag struct {
+	o    option
+	into given
+}
+
+func (f *givenFlag) Set(value string) error {
+	f.into[f.o.name] = append(f.into[f.o.name], value)
+	return nil
+}
+
+func (f *givenFlag) String() string { return f.o.def }
+func (f *givenFlag) Type() string   { return f.o.value }
+
+// newConfig makes a config from flags and variables. A flag wins over its variable, and where
+// a token is named by a flag, both variables of the token are ignored.
+func newConfig(g given, getenv func(string) (string, bool)) (*config, error) {
+	c := &config{from: map[string]string{}}
+	tokenByFlag := len(g["token"])+len(g["token-file"]) > 0
+	for _, o := range options() {
+		if err := c.fill(o, g[o.name], tokenByFlag, getenv); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
-}
-
-// parseFlags returns the values given to each flag, in order.
-func parseFlags(args []string) (map[string][]string, error) {
-	given := map[string][]string{}
-	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	for _, o := range options() {
-		fs.Func(o.name, "", func(value string) error {
-			given[o.name] = append(given[o.name], value)
-			return nil
-		})
-	}
-	switch err := fs.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return nil, err
-	case err != nil:
-		return nil, usagef("%v: see 'tandem serve --help'", err)
-	case fs.NArg() > 0:
-		return nil, usagef("unexpected argument %q: flags only, see 'tandem serve --help'", fs.Arg(0))
-	}
-	return given, nil
 }
 
 // fill sets one option from the values its flag was given, else from its variable, else to

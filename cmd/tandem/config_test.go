@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"tandem/httpapi"
 )
 
@@ -18,7 +20,12 @@ func lookup(variables map[string]string) func(string) (string, bool) {
 }
 
 func parse(args []string, variables map[string]string) (*config, error) {
-	c, err := parseConfig(args, lookup(variables))
+	fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	flags := serveFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	c, err := newConfig(flags, lookup(variables))
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +92,7 @@ func TestEveryOptionFromFlagAndVariable(t *testing.T) {
 			variables map[string]string
 		}{
 			"flag":               {[]string{"--" + o.name, o.value}, nil},
-			"flag with =":        {[]string{"-" + o.name + "=" + o.value}, nil},
+			"flag with =":        {[]string{"--" + o.name + "=" + o.value}, nil},
 			"variable":           {nil, map[string]string{variable: o.value}},
 			"flag over variable": {[]string{"--" + o.name, o.value}, map[string]string{variable: o.other}},
 		} {

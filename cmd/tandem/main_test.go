@@ -77,7 +77,7 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"--version"}, 0, "tandem ", ""},
 		{[]string{"version", "x"}, 2, "", `"x"`},
 		{[]string{"server"}, 2, "", `unknown command "server"`},
-		{[]string{"--verbose"}, 2, "", `unknown flag "--verbose"`},
+		{[]string{"--verbose"}, 2, "", "unknown flag: --verbose"},
 		{[]string{"serve", "--help"}, 0, "TANDEM_LISTEN", ""},
 		{[]string{"serve", "-h"}, 0, "--stall-timeout", ""},
 		{[]string{"serve", "--nope"}, 2, "", "nope"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"tandem/httpapi"
 	"tandem/sessions"
@@ -36,27 +37,30 @@ const (
 // created right after another, and a megabyte of memory.
 const warmSessions = 2
 
-// runServe is "tandem serve": flags, config, checks, build, serve, and the end in order.
-func runServe(ctx context.Context, args []string, p process) int {
-	c, err := parseConfig(args, p.getenv)
-	if errors.Is(err, flag.ErrHelp) {
-		printServeHelp(p.stdout)
-		return exitOK
+// serveCommand is "tandem serve": flags, config, checks, build, serve, and the end in order.
+func serveCommand(p process) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "serve sessions over REST, WebSocket and to browsers",
+		Args:  noArgs,
 	}
-	if err == nil {
-		err = c.validate()
+	flags := serveFlags(cmd.Flags())
+	cmd.SetHelpFunc(func(*cobra.Command, []string) { printServeHelp(p.stdout) })
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := newConfig(flags, p.getenv)
+		if err == nil {
+			err = c.validate()
+		}
+		if err != nil {
+			return err
+		}
+		bash, err := findBash(cmd.Context(), "bash")
+		if err != nil {
+			return err
+		}
+		return listenAndServe(cmd.Context(), c, bash, p)
 	}
-	var bash string
-	if err == nil {
-		bash, err = findBash(ctx, "bash")
-	}
-	if err == nil {
-		err = listenAndServe(ctx, c, bash, p)
-	}
-	if err != nil {
-		return fail(p.stderr, "serve", err)
-	}
-	return exitOK
+	return cmd
 }
 
 func listenAndServe(ctx context.Context, c *config, bash string, p process) error {

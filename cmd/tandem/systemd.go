@@ -12,6 +12,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
 )
 
 // What systemd is told: see sd_notify(3).
@@ -61,32 +62,32 @@ var serviceUnit string
 //go:embed tandem.socket
 var socketUnit string
 
-// runUnit is "tandem systemd-unit": it prints a unit file.
-func runUnit(_ context.Context, args []string, p process) int {
-	unit := serviceUnit
-	switch {
-	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h"):
-		_, _ = io.WriteString(p.stdout, unitHelp)
-		return exitOK
-	case len(args) == 1 && args[0] == "socket":
-		unit = socketUnit
-	case len(args) > 1 || len(args) == 1 && args[0] != "service":
-		return fail(p.stderr, "systemd-unit", usagef("unexpected %q: say service or socket, or nothing for the service", strings.Join(args, " ")))
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return fail(p.stderr, "systemd-unit", fmt.Errorf("find this program: %w", err))
-	}
-	_, _ = io.WriteString(p.stdout, strings.ReplaceAll(unit, "@TANDEM@", exe))
-	return exitOK
-}
-
-const unitHelp = `tandem systemd-unit prints a unit file for systemd, to be adapted and put into
-/etc/systemd/system.
-
-Usage: tandem systemd-unit [service | socket]
+// unitCommand is "tandem systemd-unit": it prints a unit file.
+func unitCommand(p process) *cobra.Command {
+	return &cobra.Command{
+		Use:   "systemd-unit [service | socket]",
+		Short: "print a unit file",
+		Long: `Print a unit file for systemd, to be adapted and put into /etc/systemd/system.
 
   service  runs the server; the default
   socket   opens its socket, so that the server starts with the first connection and
-           none is lost while it is restarted
-`
+           none is lost while it is restarted`,
+		ValidArgs: []string{"service", "socket"},
+		Args:      cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			unit := serviceUnit
+			switch {
+			case len(args) == 1 && args[0] == "socket":
+				unit = socketUnit
+			case len(args) > 1 || len(args) == 1 && args[0] != "service":
+				return usagef("unexpected %q: say service or socket, or nothing for the service", strings.Join(args, " "))
+			}
+			exe, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find this program: %w", err)
+			}
+			_, err = io.WriteString(p.stdout, strings.ReplaceAll(unit, "@TANDEM@", exe))
+			return err
+		},
+	}
+}

@@ -1,20 +1,30 @@
 package main
 
 import (
-	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/spf13/cobra"
 )
 
-// runVersion prints what was built: the module's version, where it was built from a
-// tagged one, or the revision it was built from, where the build knew it.
-func runVersion(_ context.Context, args []string, p process) int {
-	if len(args) > 0 {
-		return fail(p.stderr, "version", usagef("takes no arguments, got %q", args[0]))
+func versionCommand(p process) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(p.stdout, versionLine())
+			return err
+		},
 	}
-	_, _ = fmt.Fprintf(p.stdout, "tandem %s %s/%s %s\n", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
-	return exitOK
+}
+
+// versionLine tells what was built: the module's version, where it was built from a tagged
+// one, or the revision it was built from, where the build knew it.
+func versionLine() string {
+	return fmt.Sprintf("tandem %s %s/%s %s\n", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
 func version() string {

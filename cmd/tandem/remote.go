@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tandem/ws"
+)
+
+const defaultURL = "http://127.0.0.1:4477"
+
+// A remote is the server that a command uses.
+type remote struct {
+	base  string // without a slash at the end
+	token string
+	http  *http.Client
+}
+
+// remoteFlags defines the flags that say which server, and returns what makes a remote of
+// them once they are parsed. Its close lets go of idle connections.
+func remoteFlags(cmd *cobra.Command, p process) func() (*remote, error) {
+	address := cmd.Flags().String("url", "", "address of the server, http(s)://host:port/path or unix:PATH (TANDEM_URL; default "+defaultURL+")")
+	file := cmd.Flags().String("token-file", "", "file with the token (TANDEM_TOKEN_FILE, or the token itself in TANDEM_TOKEN)")
+	_ = cmd.MarkFlagFilename("token-file")
+	return func() (*remote, error) {
+		given := first(*address, variable(p, "TANDEM_URL"), defaultURL)
+		r, err := newRemote(given)
+		if err != nil {
+			return nil, err
+		}
+		token, err := clientToken(*file, p)
+		if err != nil {
+			return nil, err
+		}
+		r.token = first(token, r.token)
+		return r, nil
+	}
+}
+
+// first is the first of values that is not empty.
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func variable(p process, name string) string {
+	v, _ := p.getenv(name)
+	return v
+}
+
+// newRemote takes an address as a person has it: also the link to the page, with the token
+// behind its #.
+func newRemote(address string) (*remote, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	r := &remote{http: &http.Client{Transport: transport}}
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+		r.base = "http://localhost"
+		return r, nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, usagef("server address %q: give one like %s or unix:PATH", address, defaultURL)
+	}
+	if fragment, err := url.ParseQuery(u.Fragment); err == nil {
+		r.token = fragment.Get("token")
+	}
+	u.Fragment, u.RawQuery = "", ""
+	r.base = strings.TrimSuffix(u.String(), "/")
+	return r, nil
+}
+
+// clientToken is the token to present: of the file's, the first that may control.
+func clientToken(file string, p process) (string, error) {
+	if token := variable(p, "TANDEM_TOKEN"); file == "" && token != "" {
+		return token, nil
+	}
+	file = first(file, variable(p, "TANDEM_TOKEN_FILE"))
+	if file == "" {
+		return "", nil
+	}
+	tokens, err := readTokens(file)
+	if err != nil {
+		return "", usagef("token file: %w", err)
+	}
+	for _, t := range tokens {
+		if !t.View {
+			return t.Secret, nil
+		}
+	}
+	return tokens[0].Secret, nil
+}
+
+func (r *remote) close() { r.http.CloseIdleConnections() }
+
+// dialOptions are what the WebSocket needs of it.
+func (r *remote) dialOptions() ws.DialOptions {
+	return ws.DialOptions{Token: r.token, HTTPClient: r.http}
+}
+
+// call makes a request with a JSON body, or none where in is nil, and decodes the answer into
+// out, unless that is nil. It fails with a [ws.RefusedError] or with [ws.ErrLost].
+func (r *remote) call(ctx context.Context, method, path string, in, out any) error {
+	res, err := r.open(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if out == nil {
+		_, err = io.Copy(io.Discard, res.Body)
+	} else {
+		err = json.NewDecoder(res.Body).Decode(out)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: read the answer: %w", ws.ErrLost, err)
+	}
+	return nil
+}
+
+// open makes a request and returns the answer, whose body is the caller's to close.
+func (r *remote) open(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, r.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.token)
+	}
+	res, err := r.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("%w: %w", ws.ErrLost, reason(err))
+	}
+	if res.StatusCode/100 != 2 {
+		defer res.Body.Close()
+		return nil, refusal(res)
+	}
+	return res, nil
+}
+
+// reason is err without the address, which the user gave.
+func reason(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+func refusal(res *http.Response) error {
+	e := &ws.RefusedError{Status: res.StatusCode}
+	data, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	_ = json.Unmarshal(data, e) // what is none of ours leaves the code empty
+	return e
+}
+
+// A sessionInfo is a session as the server tells it.
+type sessionInfo struct {
+	ID        string       `json:"id"`
+	Name      string       `json:"name"`
+	State     string       `json:"state"`
+	Cwd       string       `json:"cwd"`
+	CreatedAt int64        `json:"created_at"`
+	ActiveAt  int64        `json:"active_at"`
+	Clients   int          `json:"clients"`
+	Run       *ws.RunState `json:"run,omitempty"`
+	Queued    int          `json:"queued"`
+}
+
+// A runInfo is a run as the server tells it.
+type runInfo struct {
+	RunID      string  `json:"run_id"`
+	Number     uint64  `json:"number"`
+	State      string  `json:"state"`
+	Code       string  `json:"code"`
+	Truncated  bool    `json:"code_truncated,omitempty"`
+	By         string  `json:"by"`
+	StartedAt  *int64  `json:"started_at"` // nil: it has not started
+	First      uint64  `json:"first"`
+	Last       *uint64 `json:"last,omitempty"` // nil: it has not finished, and the rest means nothing
+	ExitCode   *int    `json:"exit_code"`
+	Reason     string  `json:"reason,omitempty"`
+	Signal     string  `json:"signal,omitempty"`
+	DurationMS int64   `json:"duration_ms"`
+	Cwd        string  `json:"cwd,omitempty"`
+	Detail     string  `json:"detail,omitempty"`
+}
+
+// find resolves what a person calls a session: its id, a beginning of it, or its name.
+func (r *remote) find(ctx context.Context, called string) (sessionInfo, error) {
+	var info sessionInfo
+	err := r.call(ctx, http.MethodGet, sessionPath(called), nil, &info)
+	refused, ok := errors.AsType[*ws.RefusedError](err)
+	if called == "" || !ok || refused.Status != http.StatusNotFound {
+		return info, err
+	}
+	all, listErr := r.list(ctx)
+	if listErr != nil {
+		return info, listErr
+	}
+	var found []sessionInfo
+	for _, s := range all {
+		if s.Name == called {
+			found = append(found, s)
+		}
+	}
+	for _, s := range all {
+		if len(found) == 0 && strings.HasPrefix(s.ID, called) {
+			found = append(found, s)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return info, err
+	case 1:
+		return found[0], nil
+	}
+	return info, usagef("%q is what %d sessions are called: give the id of one, see 'tandem ls'", called, len(found))
+}
+
+func (r *remote) list(ctx context.Context) ([]sessionInfo, error) {
+	var out struct {
+		Sessions []sessionInfo `json:"sessions"`
+	}
+	err := r.call(ctx, http.MethodGet, "/session", nil, &out)
+	return out.Sessions, err
+}
+
+func sessionPath(id string, more ...string) string {
+	path := "/session/" + url.PathEscape(id)
+	for _, m := range more {
+		path += "/" + url.PathEscape(m)
+	}
+	return path
+}
