@@ -9,9 +9,10 @@
 //
 // Two kinds of answer are streams, and both are server-sent events whose id is the journal
 // position after the event: a run (sse.go encodes it line by line, follow.go follows it)
-// and the journal of a session (events.go). A stream belongs to its handler's goroutine
-// alone; there is no other. Each write has a deadline, so that a client which stopped
-// reading holds nothing for longer than that.
+// and the journal of a session (events.go). A recording (recording.go, which asciicast.go
+// encodes) is what the journal has when it is asked for, and ends there. A stream belongs to
+// its handler's goroutine alone; there is no other. Each write has a deadline, so that a
+// client which stopped reading holds nothing for longer than that.
 package httpapi
 
 import (
@@ -93,6 +94,7 @@ func New(cfg Config) http.Handler {
 	r.Patch("/session/{id}", a.handle(a.renameSession))
 	r.Delete("/session/{id}", a.handle(a.deleteSession))
 	r.Get("/session/{id}/events", a.handle(a.streamJournal))
+	r.Get("/session/{id}/recording", a.handle(a.record))
 	r.Post("/session/{id}/interrupt", a.handle(a.interrupt))
 	r.Post("/session/{id}/signal", a.handle(a.signal))
 	r.Post("/session/{id}/run", a.handle(a.postRun))

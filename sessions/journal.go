@@ -32,7 +32,7 @@ func (k Kind) Output() bool { return k <= Terminal }
 type Entry struct {
 	Pos  uint64    // of the first byte, or of the event; of a Gap, the first position gone
 	Kind Kind      //
-	Time time.Time // when it was recorded
+	Time time.Time // when it was recorded; of output, when its beginning was, to 5 ms the same for all of it
 
 	Run  uint64 // output: number of the run that started the process that wrote it; 0: none
 	Data []byte // output: the bytes, never empty
@@ -86,8 +86,8 @@ const (
 	infoCost = 320
 
 	// joinWithin is for how long what is written becomes part of the same entry, which has
-	// the time of its beginning.
-	joinWithin = 20 * time.Millisecond
+	// the time of its beginning: an entry's time is exact to this for every byte of it.
+	joinWithin = 5 * time.Millisecond
 
 	// blockSize is the size of the blocks that small writes are gathered in.
 	blockSize = 32 << 10

@@ -158,6 +158,36 @@ func TestJournalJoinsSmallWrites(t *testing.T) {
 	}
 }
 
+// TestJournalTimesAreExact: what is written becomes part of an entry only as long as that
+// one's time is true for it.
+func TestJournalTimesAreExact(t *testing.T) {
+	t.Parallel()
+	const exact = 5 * time.Millisecond
+	j := newJournal(1<<20, nil)
+	r := mustAttach(t, j, false, 0)
+	defer r.Close()
+	type span struct{ before, after time.Time }
+	var written []span
+	for start := time.Now(); time.Since(start) < 4*exact; {
+		before := time.Now()
+		j.write(Stdout, 1, []byte("x"))
+		written = append(written, span{before, time.Now()})
+	}
+	entries, err := r.Next(nil, len(written))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		first, last := written[e.Pos], written[e.End()-1]
+		if e.Time.Before(first.before) || e.Time.After(first.after) || last.before.Sub(e.Time) >= exact {
+			t.Fatalf("an entry of %v has bytes written from %v to %v", e.Time, first.before, last.after)
+		}
+	}
+	if last := entries[len(entries)-1]; len(entries) < 3 || last.End() != uint64(len(written)) {
+		t.Fatalf("%d bytes in %d entries up to %d", len(written), len(entries), last.End())
+	}
+}
+
 func TestJournalHoldsWritersBackForLosslessReadersOnly(t *testing.T) {
 	t.Parallel()
 	j := newJournal(1000, nil)

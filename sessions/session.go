@@ -408,6 +408,7 @@ type AttachOptions struct {
 type Snapshot struct {
 	Pos    uint64 // where the reader begins
 	Oldest uint64
+	End    uint64 // where the journal ended
 	State  State
 	Cwd    string
 	Run    *RunInfo // the one running
@@ -427,7 +428,7 @@ func (s *Session) Attach(o AttachOptions) (*Reader, Snapshot, error) {
 	snap := Snapshot{Cwd: s.cwd}
 	snap.State, snap.Run = s.stateLocked()
 	r, err := s.journal.attach(!o.Viewer, o.Lag, func(oldest, end uint64) (uint64, error) {
-		snap.Oldest, snap.Pos = oldest, end
+		snap.Oldest, snap.End, snap.Pos = oldest, end, end
 		switch {
 		case o.After != nil && *o.After > end:
 			return 0, failf(ErrInvalid, "position %d is beyond the end, %d: give one that was reached", *o.After, end)
