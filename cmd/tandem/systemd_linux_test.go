@@ -86,7 +86,7 @@ func TestSystemdUnit(t *testing.T) {
 		{nil, 0, []string{"Type=notify", "WatchdogSec=", "ExecStart=" + exe + " serve", "Delegate=yes", "NoNewPrivileges=yes"}},
 		{[]string{"service"}, 0, []string{"[Service]"}},
 		{[]string{"socket"}, 0, []string{"[Socket]", "ListenStream=127.0.0.1:4477"}},
-		{[]string{"--help"}, 0, []string{"Usage: tandem systemd-unit"}},
+		{[]string{"--help"}, 0, []string{"tandem systemd-unit [service | socket]"}},
 		{[]string{"timer"}, 2, nil},
 		{[]string{"service", "socket"}, 2, nil},
 	} {
