@@ -264,3 +264,28 @@ func (s *stream) close() {
 		_ = conn.Close()
 	}
 }
+
+// Follow calls each with everything that happens in a session, past or to come as opts say,
+// in order and each once, across connections, until ctx ends, each fails, or there is no
+// more: then it returns nil if the session has ended. It reads in the caller's goroutine and
+// holds the command back that is too far ahead of it, unless opts.View. opts.Event is not
+// called.
+func Follow(ctx context.Context, server, id string, opts *SessionOptions, each func(Message) error) error {
+	st, err := newStream(server, id, opts)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	for {
+		m, err := st.next(ctx)
+		if errors.Is(err, ErrSessionClosed) {
+			return nil
+		}
+		if err == nil {
+			err = each(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
