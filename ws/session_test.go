@@ -280,6 +280,23 @@ func TestSessionRunsOnce(t *testing.T) {
 	}
 }
 
+// The id of a run that has ended is that run.
+func TestSessionSameRun(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, ws.Config{})
+	engine := d.session()
+	s := openSession(t, d.url, engine.ID(), ws.SessionOptions{})
+	wait(t, command(t, s, ws.Run{ID: "mine", Code: "echo once; exit 4"}))
+	for _, client := range []*ws.Session{s, openSession(t, d.url, engine.ID(), ws.SessionOptions{})} {
+		if res := wait(t, command(t, client, ws.Run{ID: "mine", Code: "echo once; exit 4"})); *res.ExitCode != 4 || len(res.Stdout) != 0 {
+			t.Errorf("%+v", res)
+		}
+	}
+	if _, err := command(t, s, ws.Run{ID: "mine", Code: "echo twice"}).Wait(within(t)); err == nil || !strings.Contains(err.Error(), "RUN_EXISTS") {
+		t.Errorf("other code under the same id: %v", err)
+	}
+}
+
 // Interrupts work for who reads in the same goroutine, in the middle of a flood.
 func TestSessionInterrupt(t *testing.T) {
 	t.Parallel()
