@@ -329,7 +329,7 @@ func grant(h http.Header, origin string) {
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Add("Vary", "Origin")
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID, X-EXECD-ACCESS-TOKEN, X-Request-Id")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID, Traceparent, Tracestate, X-EXECD-ACCESS-TOKEN, X-Request-Id")
 	h.Set("Access-Control-Expose-Headers", "X-Request-Id")
 	h.Set("Access-Control-Max-Age", "600")
 }

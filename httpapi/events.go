@@ -45,7 +45,7 @@ func (a *api) streamJournal(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	reader, snap, err := s.Attach(sessions.AttachOptions{After: after, Oldest: after == nil, Viewer: true, Client: true})
+	reader, snap, err := s.Attach(sessions.AttachOptions{After: after, Oldest: after == nil, Viewer: true, Client: true, By: door})
 	if err != nil {
 		return err
 	}

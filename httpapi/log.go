@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -66,6 +67,7 @@ func (a *api) logRequests(next http.Handler) http.Handler {
 					a.fail(seen, r, errPanicked)
 				}
 			}
+			a.answered(boundedMethod(r.Method), routeOf(r, "none"), seen.answer())
 			a.logger.LogAttrs(r.Context(), slog.LevelInfo, "request", seen.attrs(r, about, time.Since(start))...)
 			if failure != nil && under {
 				panic(http.ErrAbortHandler) // net/http breaks the connection off: the answer is not whole
@@ -103,18 +105,27 @@ func (w *recorder) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// answer is the status that was answered, which is 200 where nobody has said another.
+func (w *recorder) answer() int { return cmp.Or(w.status, http.StatusOK) }
+
+// routeOf is the pattern of the request's route, or none where it has come to no route.
+func routeOf(r *http.Request, none string) string {
+	return cmp.Or(chi.RouteContext(r.Context()).RoutePattern(), none)
+}
+
+// boundedMethod is the method where it is one that some route takes or a browser asks with.
+func boundedMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
 func (w *recorder) attrs(r *http.Request, about *subject, took time.Duration) []slog.Attr {
 	route := chi.RouteContext(r.Context())
-	pattern := route.RoutePattern()
-	if pattern == "" {
-		pattern = "(none)"
-	}
-	status := w.status
-	if status == 0 {
-		status = http.StatusOK
-	}
 	attrs := []slog.Attr{
-		slog.String("method", r.Method), slog.String("route", pattern), slog.Int("status", status),
+		slog.String("method", r.Method), slog.String("route", routeOf(r, "(none)")), slog.Int("status", w.answer()),
 		slog.Duration("duration", took), slog.Int64("bytes", w.bytes),
 		slog.String("request_id", w.Header().Get(requestIDHeader)),
 	}

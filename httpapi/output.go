@@ -45,7 +45,7 @@ func (a *api) runOutput(w http.ResponseWriter, r *http.Request) error {
 	if wantsStream(r) {
 		return a.answerRun(w, r, s, run, from, true)
 	}
-	reader, _, err := s.Attach(sessions.AttachOptions{After: &from, Viewer: true})
+	reader, _, err := s.Attach(sessions.AttachOptions{After: &from, Viewer: true, By: door})
 	if err != nil {
 		return err
 	}

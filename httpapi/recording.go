@@ -92,7 +92,7 @@ func newRecording(s *sessions.Session, query url.Values) (*recording, string, er
 		rec.cast.title += ", " + runLabel(&info)
 		name += "-" + run.ID()
 	}
-	reader, snap, err := s.Attach(sessions.AttachOptions{After: &from, Viewer: true, Client: true})
+	reader, snap, err := s.Attach(sessions.AttachOptions{After: &from, Viewer: true, Client: true, By: door})
 	if err != nil {
 		return nil, "", err
 	}

@@ -45,6 +45,11 @@ type Config struct {
 
 	Root      http.Handler // serves / and the page's assets; nil: 404
 	WebSocket http.Handler // serves /ws and /session/{id}/ws; nil: 404
+	Metrics   http.Handler // serves /metrics; nil: 404
+
+	// Answered is told of every request that has been answered: its method, or "other"; its
+	// route as New has it, or "none"; and the status. nil: nobody is.
+	Answered func(method, route string, status int)
 }
 
 // Defaults of a [Config].
@@ -62,6 +67,7 @@ type api struct {
 	messages func() EntryEncoder
 	ready    func() bool
 	logger   *slog.Logger
+	answered func(method, route string, status int)
 
 	// writeLimit is the longest that one write to a client may take. It is longer than the
 	// engine's own limit, so that by the time a write fails the engine has cut the reader
@@ -108,6 +114,9 @@ func New(cfg Config) http.Handler {
 		r.Method(http.MethodGet, "/ws", cfg.WebSocket)
 		r.Method(http.MethodGet, "/session/{id}/ws", cfg.WebSocket)
 	}
+	if cfg.Metrics != nil {
+		r.Method(http.MethodGet, "/metrics", cfg.Metrics)
+	}
 	if cfg.Root != nil {
 		for _, path := range []string{"/", assets + "*", "/favicon.ico"} {
 			r.Method(http.MethodGet, path, cfg.Root)
@@ -120,12 +129,15 @@ func New(cfg Config) http.Handler {
 const assets = "/assets/"
 
 func newAPI(cfg Config) *api {
-	a := &api{sessions: cfg.Sessions, messages: cfg.Messages, ready: cfg.Ready, logger: cfg.Logger}
+	a := &api{sessions: cfg.Sessions, messages: cfg.Messages, ready: cfg.Ready, logger: cfg.Logger, answered: cfg.Answered}
 	if a.ready == nil {
 		a.ready = func() bool { return true }
 	}
 	if a.logger == nil {
 		a.logger = slog.New(slog.DiscardHandler)
+	}
+	if a.answered == nil {
+		a.answered = func(string, string, int) {}
 	}
 	stall := cfg.StallTimeout
 	if stall <= 0 {

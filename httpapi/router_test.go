@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -347,5 +348,40 @@ func TestViewToken(t *testing.T) {
 	// Whoever shows both may do what either may.
 	if a := d.do("POST", "/session", "", "Authorization", "Bearer guest", "X-EXECD-ACCESS-TOKEN", "boss"); a.status != 200 {
 		t.Errorf("with both: %d %s", a.status, a.body)
+	}
+}
+
+func TestAnsweredIsBounded(t *testing.T) {
+	t.Parallel()
+	told := make(chan string, 64)
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(203) })
+	d := open(t, sessions.Config{}, httpapi.Config{
+		Tokens:   httpapi.NewTokens(httpapi.Token{Secret: "boss"}, httpapi.Token{Secret: "guest", View: true}),
+		Metrics:  metrics,
+		Answered: func(method, route string, status int) { told <- fmt.Sprint(method, " ", route, " ", status) },
+	})
+	for _, c := range []struct {
+		method, path, token string
+		want                string
+	}{
+		{"GET", "/healthz", "", "GET /healthz 200"},
+		{"HEAD", "/healthz", "", "HEAD /healthz 200"},
+		{"GET", "/metrics", "", "GET none 401"},
+		{"GET", "/metrics", "wrong", "GET none 401"},
+		{"GET", "/metrics", "guest", "GET /metrics 203"},
+		{"GET", "/metrics", "boss", "GET /metrics 203"},
+		{"POST", "/metrics", "boss", "POST none 405"},
+		{"GET", "/session/x", "boss", "GET /session/{id} 404"},
+		{"GET", "/session/x/run/y", "boss", "GET /session/{id}/run/{run_id} 404"},
+		{"GET", "/session/x/nope", "boss", "GET none 404"},
+		{"GET", "/nope/%00/x", "boss", "GET none 404"},
+		{"PUT", "/session", "boss", "other none 405"},
+		{"BREW", "/session/x", "boss", "other none 405"},
+		{"OPTIONS", "/session", "boss", "OPTIONS none 405"},
+	} {
+		d.do(c.method, c.path, "", "Authorization", "Bearer "+c.token)
+		if got := <-told; got != c.want {
+			t.Errorf("%s %s: told of %q, want %q", c.method, c.path, got, c.want)
+		}
 	}
 }

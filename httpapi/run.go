@@ -28,6 +28,9 @@ const (
 	startWait = time.Second
 )
 
+// door is what the engine is told of who asks.
+const door = "rest"
+
 // runBody is the body of POST run. The documented names come first, those of the
 // published SDKs after them.
 type runBody struct {
@@ -70,7 +73,7 @@ func (f *stdinField) UnmarshalJSON(data []byte) error {
 // request says the same in the engine's words.
 func (b *runBody) request() sessions.RunRequest {
 	req := sessions.RunRequest{
-		ID: b.RunID, Cwd: b.Cwd, Env: b.Env, By: "rest",
+		ID: b.RunID, Cwd: b.Cwd, Env: b.Env, By: door,
 		Stdin: b.Stdin.mode, StdinText: b.Stdin.text,
 		Tethered: !b.Detach,
 	}
@@ -110,7 +113,9 @@ func (a *api) postRun(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	run, created, err := s.Submit(in.request())
+	req := in.request()
+	req.Context = r.Context()
+	run, created, err := s.Submit(req)
 	if err != nil {
 		return err
 	}
@@ -134,7 +139,7 @@ func wantsStream(r *http.Request) bool { return listed(r.Header, "Accept", "text
 func (a *api) answerRun(w http.ResponseWriter, r *http.Request, s *sessions.Session, run *sessions.Run, from uint64, stream bool) error {
 	release, cut := run.Hold(), false
 	defer func() { release(cut) }()
-	reader, _, err := s.Attach(sessions.AttachOptions{After: &from})
+	reader, _, err := s.Attach(sessions.AttachOptions{After: &from, By: door})
 	if err != nil {
 		return err
 	}

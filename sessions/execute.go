@@ -61,6 +61,7 @@ type outcome struct {
 	signal  syscall.Signal
 	detail  string
 	refusal error
+	events  []RunEvent
 }
 
 // exitCode is what clients are told, the same over every door.
@@ -110,6 +111,7 @@ type execution struct {
 	lost      bool      // it did not answer, and was killed for it
 	killed    bool      // it was killed as the last rung
 	death     death     // of a shell that has ended
+	events    []RunEvent
 }
 
 // execute runs one run from its place at the head of the queue to its end.
@@ -120,6 +122,7 @@ func (s *Session) execute(r *Run) {
 		s.log.Error("run could not be started", "run_id", r.ID(), "error", err)
 		o = outcome{reason: ReasonRefused, refusal: ErrRuntime, detail: "the run could not be started: " + plainError(err)}
 	}
+	o.events = x.events
 	s.drainOut()
 	s.mu.Lock()
 	s.finishLocked(r, o)
@@ -401,6 +404,7 @@ func (x *execution) shellGone() outcome {
 	if x.lost {
 		x.death.cause = CauseLost
 	}
+	x.events = append(x.events, RunEvent{Time: time.Now(), Cause: x.death.cause})
 	for _, p := range s.out {
 		p.drain()
 	}
@@ -439,7 +443,7 @@ func (x *execution) asks() {
 	r.interrupts = 0
 	s.mu.Unlock()
 	if interrupts > 0 {
-		x.interrupt = true
+		x.askToInterrupt()
 	}
 	if force {
 		x.beginLadder("")
@@ -455,9 +459,23 @@ func (x *execution) beginLadder(why Reason) {
 	}
 	if x.ladder.IsZero() {
 		x.ladder = time.Now()
-		x.interrupt = true
+		x.askToInterrupt()
 		x.rung = rungTerm
 	}
+}
+
+// askToInterrupt has an interrupt sent as soon as it can do no harm.
+func (x *execution) askToInterrupt() {
+	if !x.interrupt {
+		x.interrupt = true
+		x.took(StepInterrupt)
+	}
+}
+
+// took notes a step.
+func (x *execution) took(step Step) {
+	x.s.m.cfg.Observer.StepTaken(step)
+	x.events = append(x.events, RunEvent{Time: time.Now(), Step: step})
 }
 
 // The rungs of the ladder that come after the interrupt.
@@ -548,6 +566,7 @@ func (x *execution) rungAt() time.Time {
 
 func (x *execution) step(now time.Time) {
 	procs := x.s.ofRun(x.r)
+	x.took([...]Step{StepTerm, StepKill, StepShell}[x.rung])
 	switch x.rung {
 	case rungTerm:
 		procs.signalAll(unix.SIGTERM, x.sh.pid)
@@ -624,7 +643,6 @@ func (s *Session) finishLocked(r *Run, o outcome) {
 	}
 	s.active = time.Now()
 	r.info.State = RunDone
-	r.req.Code, r.req.Env, r.req.StdinText = "", nil, nil
 	r.info.Reason = o.reason
 	r.info.ExitCode = o.exitCode()
 	r.info.Detail, r.info.Refusal = o.detail, o.refusal
@@ -632,6 +650,8 @@ func (s *Session) finishLocked(r *Run, o outcome) {
 	if o.reason == ReasonShellExited {
 		r.info.Signal = unix.SignalName(o.signal)
 	}
+	s.m.cfg.Observer.RunEnded(s.reportLocked(r, o.events))
+	r.req.Code, r.req.Env, r.req.StdinText, r.req.Context = "", nil, nil, nil
 	info := r.info
 	s.journal.add(Entry{Kind: RunFinished, Info: &info}, func(pos uint64) {
 		r.info.Last, info.Last = pos, pos

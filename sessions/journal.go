@@ -107,6 +107,7 @@ type journal struct {
 	retention int                            // bytes kept, each entry counted with entryCost
 	budget    *budget                        // of all journals
 	gapInfo   func(from, to uint64) *GapInfo // fills a Gap, called without the lock
+	observer  Observer
 
 	mu      sync.Mutex
 	entries []keptEntry // entries[head:] are kept, in order
@@ -117,9 +118,11 @@ type journal struct {
 	end     uint64 // position after the last entry
 	closed  bool   // a SessionClosed entry was appended: nothing follows
 	readers map[*Reader]struct{}
-	block   []byte        // small writes are gathered here; len is what is used
-	drained chan struct{} // closed and replaced when a lossless reader moves on or leaves
-	waiting int           // goroutines waiting on drained
+	block   []byte         // small writes are gathered here; len is what is used
+	drained chan struct{}  // closed and replaced when a lossless reader moves on or leaves
+	waiting int            // goroutines waiting on drained
+	run     uint64         // number of the last run that started
+	wrote   [Stderr]uint64 // bytes of its output, by stream
 }
 
 // A keptEntry knows what all entries before it cost, so that what lies between any two
@@ -133,7 +136,7 @@ func newJournal(retention int, b *budget) *journal {
 	if b != nil {
 		b.journals.Add(1)
 	}
-	return &journal{retention: retention, budget: b, readers: map[*Reader]struct{}{}, drained: make(chan struct{})}
+	return &journal{retention: retention, budget: b, observer: unobserved{}, readers: map[*Reader]struct{}{}, drained: make(chan struct{})}
 }
 
 // write appends output. Where it takes over buf's memory it returns true, and the caller
@@ -147,6 +150,10 @@ func (j *journal) write(kind Kind, run uint64, buf []byte) (kept bool) {
 	defer j.mu.Unlock()
 	if j.closed {
 		return false
+	}
+	j.observer.OutputRead(kind, len(buf))
+	if run == j.run && kind <= Stderr {
+		j.wrote[kind-1] += uint64(len(buf))
 	}
 	if kept = len(buf) >= readSize/2; kept {
 		j.appendLocked(Entry{Kind: kind, Run: run, Data: buf, Time: now})
@@ -203,6 +210,9 @@ func (j *journal) add(e Entry, fill func(pos uint64)) Entry {
 		fill(j.end)
 	}
 	e = j.appendLocked(e)
+	if e.Kind == RunStarted {
+		j.run, j.wrote = e.Info.Number, [Stderr]uint64{}
+	}
 	if e.Kind == SessionClosed {
 		j.closed = true
 		j.releaseLocked()
@@ -338,6 +348,16 @@ func (j *journal) room() <-chan struct{} {
 	return j.drained
 }
 
+// written is how many bytes of output there were of a run, as long as no other has started.
+func (j *journal) written(run uint64) (stdout, stderr uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if run != j.run {
+		return 0, 0
+	}
+	return j.wrote[Stdout-1], j.wrote[Stderr-1]
+}
+
 // bounds returns the first position kept and the one after the last.
 func (j *journal) bounds() (oldest, end uint64) {
 	j.mu.Lock()
@@ -381,6 +401,7 @@ func (j *journal) cutStalled(now time.Time, limit time.Duration) {
 		}
 		if now.Sub(r.progressAt) >= limit {
 			r.err = failf(ErrStalled, "the reader took less than %d bytes in %v while it was behind: reconnect from position %d", stallBytes, limit, r.taken)
+			j.observer.ReaderStalled()
 			r.wake()
 			j.releaseLocked()
 		}
@@ -441,6 +462,7 @@ func (r *Reader) Next(dst []Entry, limit int) ([]Entry, error) {
 		from, to := r.pos, j.oldest
 		r.pos = to
 		j.mu.Unlock()
+		j.observer.GapTold(to - from)
 		info := &GapInfo{To: to}
 		if j.gapInfo != nil {
 			info = j.gapInfo(from, to)

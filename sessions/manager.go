@@ -129,6 +129,7 @@ type Config struct {
 	Env          []string      // environment of new sessions; the process's without TANDEM_*
 	Guardian     []string      // a command that calls Guard with the arguments appended; none
 	Logger       *slog.Logger  // nothing is logged
+	Observer     Observer      // nobody is told
 	MaxSessions  int           // sessions at a time
 	MaxQueue     int           // runs waiting in a session
 	MaxClients   int           // clients attached to a session
@@ -161,6 +162,9 @@ func (c Config) withDefaults() Config {
 	c.Bash = cmp.Or(c.Bash, "bash")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if c.Observer == nil {
+		c.Observer = unobserved{}
 	}
 	if c.Env == nil {
 		c.Env = os.Environ()
@@ -327,6 +331,7 @@ func (m *Manager) Create(o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.cfg.Observer.SessionCreated()
 	go func() {
 		defer m.wg.Done()
 		s.loop()
@@ -352,6 +357,7 @@ func (m *Manager) startSession(name, cwd string, env []string) (*Session, error)
 	}
 	if err := s.freshShell(false); err != nil {
 		m.forget(s)
+		s.admitted = false
 		m.discard(s)
 		m.wg.Done()
 		m.log.Error("start session", "error", err)
@@ -409,7 +415,7 @@ func (m *Manager) newSession(cwd string, env []string) (*Session, error) {
 		byID: map[string]*Run{}, dirty: true, completing: make(chan struct{}, 1),
 	}
 	s.cgroup = m.cgroup.child(s.seq)
-	s.journal.gapInfo = s.gapInfo
+	s.journal.gapInfo, s.journal.observer = s.gapInfo, m.cfg.Observer
 	s.log = m.log.With("session", s.id)
 	return s, nil
 }

@@ -110,6 +110,7 @@ func (s *Session) revive() error {
 	if !whole {
 		s.fallen.Restored = RestoredNothing
 	}
+	s.m.cfg.Observer.ShellRestarted(s.fallen.Cause)
 	s.journal.add(Entry{Kind: ShellRestarted, Restart: s.fallen}, nil)
 	s.log.Info("shell restarted", "cause", s.fallen.Cause, "restored", s.fallen.Restored)
 	s.fallen = nil

@@ -43,6 +43,10 @@ type RunRequest struct {
 	StdinText []byte // with TextStdin
 	By        string // which door asked: "rest" or "ws"
 
+	// Context is kept until the run has ended, for the values that Config.Observer may look
+	// for in it. Its own end is nothing to the run.
+	Context context.Context
+
 	// A tethered run is canceled once nobody holds it any more (see [Run.Hold]) and
 	// Grace has passed without a new holder.
 	Tethered bool
@@ -91,9 +95,10 @@ type RunInfo struct {
 type Run struct {
 	s       *Session
 	from    uint64 // position at submission
+	queued  time.Time
 	timeout time.Duration
 	sum     [sha256.Size]byte // of the code
-	req     RunRequest        // Code and Env are dropped once handed to the shell
+	req     RunRequest        // Code, Env, StdinText and Context are dropped at the end
 	started chan struct{}
 	done    chan struct{}
 	poke    chan struct{} // wakes the session's goroutine: something below was asked

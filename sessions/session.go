@@ -204,7 +204,7 @@ func (s *Session) Submit(req RunRequest) (run *Run, created bool, err error) {
 	}
 	s.queue = append(s.queue, r)
 	s.rememberLocked(r)
-	s.active = time.Now()
+	s.active = r.queued
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -227,7 +227,7 @@ func (s *Session) newRunLocked(req RunRequest, sum [32]byte) *Run {
 	code, cut := shown(req.Code)
 	_, end := s.journal.bounds()
 	r := &Run{
-		s: s, req: req, sum: sum, from: end, tethered: req.Tethered, timeout: req.Timeout,
+		s: s, req: req, sum: sum, from: end, queued: time.Now(), tethered: req.Tethered, timeout: req.Timeout,
 		started: make(chan struct{}), done: make(chan struct{}), poke: make(chan struct{}, 1),
 		info: RunInfo{ID: req.ID, Number: s.next, State: RunQueued, Code: code, CodeTruncated: cut, By: req.By, Cwd: s.cwd, First: end},
 	}
@@ -236,9 +236,9 @@ func (s *Session) newRunLocked(req RunRequest, sum [32]byte) *Run {
 	}
 	switch req.Stdin {
 	case OpenStdin:
-		r.stdin = newStdin(nil, false)
+		r.stdin = newStdin(nil, false, s.m.cfg.Observer)
 	case TextStdin:
-		r.stdin = newStdin(req.StdinText, true)
+		r.stdin = newStdin(req.StdinText, true, s.m.cfg.Observer)
 	}
 	return r
 }
@@ -401,6 +401,7 @@ type AttachOptions struct {
 	Viewer bool    // never holds a command back; sees a Gap instead
 	Lag    uint64  // hold commands back when so many positions were not read; 0: when half of the retention is full
 	Client bool    // counts against MaxClients and in Info.Clients
+	By     string  // which door asked, for the Observer: "rest" or "ws"
 }
 
 // A Snapshot is what a session was at the very moment a reader was added: nothing lies
@@ -447,14 +448,22 @@ func (s *Session) Attach(o AttachOptions) (*Reader, Snapshot, error) {
 	if o.Client {
 		s.clients++
 		s.active = time.Now()
-		r.onClose = func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.clients--
-			s.active = time.Now()
-		}
 	}
+	s.m.cfg.Observer.ReaderAttached(o.By, o.Viewer)
+	r.onClose = func() { s.detach(o) }
 	return r, snap, nil
+}
+
+// detach is what closes a reader that Attach has added.
+func (s *Session) detach(o AttachOptions) {
+	s.m.cfg.Observer.ReaderDetached(o.By, o.Viewer)
+	if !o.Client {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients--
+	s.active = time.Now()
 }
 
 // gapInfo tells what a reader needs to know of positions that are gone.
@@ -640,6 +649,7 @@ func (s *Session) shutDown() {
 		s.log.Error("remove session directory", "error", err)
 	}
 	if s.admitted {
+		s.m.cfg.Observer.SessionEnded(s.reason)
 		s.log.Info("session closed", "reason", s.reason)
 	}
 }

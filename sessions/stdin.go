@@ -17,7 +17,8 @@ var errStdinClosed = errors.New("stdin closed")
 // moves bytes from the queue to the FIFO while the run is on; what the FIFO has room for when
 // nothing is queued, a writer puts there itself, so that a keystroke takes no detour.
 type stdin struct {
-	filled chan struct{} // something for the goroutine
+	filled   chan struct{} // something for the goroutine
+	observer Observer
 
 	mu      sync.Mutex
 	queue   []byte
@@ -28,8 +29,8 @@ type stdin struct {
 	changed chan struct{} // closed and replaced when any of this has changed
 }
 
-func newStdin(text []byte, eof bool) *stdin {
-	return &stdin{queue: text, eof: eof, fifo: noWriter, filled: make(chan struct{}, 1), changed: make(chan struct{})}
+func newStdin(text []byte, eof bool, o Observer) *stdin {
+	return &stdin{observer: o, queue: text, eof: eof, fifo: noWriter, filled: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 func (in *stdin) signalLocked() {
@@ -128,7 +129,7 @@ func (in *stdin) putLocked(p []byte) (n int) {
 		// Errors are left to the goroutine, which gets them too.
 		n, _ = unix.Write(in.fifo, p)
 		n = max(n, 0)
-		in.taken += uint64(n)
+		in.takenLocked(n)
 	}
 	if more := min(len(p)-n, StdinWindow-len(in.queue)); more > 0 {
 		in.queue = append(in.queue, p[n:n+more]...)
@@ -185,10 +186,16 @@ func (in *stdin) next(quit <-chan struct{}) (p []byte, ok bool) {
 	}
 }
 
+// takenLocked counts what the FIFO has taken.
+func (in *stdin) takenLocked(n int) {
+	in.taken += uint64(n)
+	in.observer.InputTaken(n)
+}
+
 func (in *stdin) took(n int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.taken += uint64(n)
+	in.takenLocked(n)
 	if in.ended {
 		return
 	}

@@ -48,6 +48,8 @@ type conn struct {
 	heard  atomic.Int64  // when the peer was last known to be there, Unix nanoseconds
 	busy   atomic.Bool   // the reader is acting on a message and hears nothing
 
+	asked context.Context // the request's, for the values in it; what it asks for may outlive it
+
 	// completions are the goroutines that wait for the engine's, each with one of completing.
 	completions sync.WaitGroup
 	completing  chan struct{}
@@ -144,6 +146,7 @@ func (c *conn) read() error {
 			return err
 		}
 		c.hear()
+		c.h.cfg.Received()
 		if c.ctx.Err() != nil {
 			continue
 		}
@@ -304,7 +307,7 @@ func (c *conn) run(req request) {
 	}
 	run, created, err := c.session.Submit(sessions.RunRequest{
 		ID: id, Code: req.Code, Cwd: req.Cwd, Env: req.Env, Timeout: req.Timeout,
-		Stdin: req.Stdin, StdinText: stdinText(req), By: "ws",
+		Stdin: req.Stdin, StdinText: stdinText(req), By: door, Context: c.asked,
 		OnQueued: func(ahead int) { c.outbox.putNow(answer{text: appendQueued(nil, id, req.Ref, ahead)}) },
 	})
 	if err != nil {

@@ -47,6 +47,11 @@ type Config struct {
 	// in. nil: never.
 	Revoked func(*http.Request) context.Context
 
+	// Received is called for each message that has come in, Sent when n more have been
+	// written, from the goroutines of the connections: they must not block. nil: nobody is told.
+	Received func()
+	Sent     func(n int)
+
 	// MaxMessage is the largest message taken from a client, in bytes. Default 33 MiB.
 	MaxMessage int64
 
@@ -65,6 +70,9 @@ type Config struct {
 
 // closeGrace is how long Close lets connections say goodbye before it cuts them.
 const closeGrace = 2 * time.Second
+
+// door is what the engine is told of who asks.
+const door = "ws"
 
 // leastLag is how far a command may be ahead of a client with however small a window: less
 // would make it wait for the client with every write.
@@ -102,6 +110,12 @@ func New(cfg Config) *Handler {
 	}
 	if cfg.Revoked == nil {
 		cfg.Revoked = func(*http.Request) context.Context { return context.Background() }
+	}
+	if cfg.Received == nil {
+		cfg.Received = func() {}
+	}
+	if cfg.Sent == nil {
+		cfg.Sent = func(int) {}
 	}
 	cfg.MaxMessage = cmp.Or(cfg.MaxMessage, DefaultMaxMessage)
 	return &Handler{
@@ -235,7 +249,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, open func(query)
 		h.refuse(w, err)
 		return false
 	}
-	opts := sessions.AttachOptions{After: q.after, Tail: q.tail, Viewer: q.view, Client: true}
+	opts := sessions.AttachOptions{After: q.after, Tail: q.tail, Viewer: q.view, Client: true, By: door}
 	if q.window > 0 {
 		// Who says how much it wants on its way does not want to work off megabytes more
 		// before it sees that an interrupt took effect.
@@ -254,6 +268,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, open func(query)
 	}
 	defer c.nc.Close() // for a panic: otherwise it is closed by then
 	c.attach(s, reader, q)
+	c.asked = r.Context()
 	defer context.AfterFunc(h.cfg.Revoked(r), func() { c.cancel(errRevoked) })()
 	h.track(c)
 	cause, clean := c.serve(snap)

@@ -52,6 +52,7 @@ type outbound struct {
 	entries []sessions.Entry
 	cut     []sessions.Entry
 	answers []answer
+	written int    // messages in buf
 	limit   int    // how much to take from the journal at once
 	pos     uint64 // position after what is in buf or was written
 	skipped []span // gaps that count as acknowledged
@@ -375,6 +376,7 @@ func (c *conn) addBinary(entries []sessions.Entry) error {
 				size += len(entries[n].Data)
 				n++
 			}
+			o.written++
 			o.buf = appendFrameHeader(o.buf, opBinary, outputHeader+size)
 			o.buf = appendOutputHeader(o.buf, first)
 			for _, e := range entries[:n] {
@@ -448,6 +450,8 @@ func (c *conn) flush() error {
 	if err != nil {
 		return errors.Join(errWrite, err)
 	}
+	c.h.cfg.Sent(o.written)
+	o.written = 0
 	if c.window == 0 {
 		c.reader.Took(o.pos)
 	}
@@ -514,7 +518,10 @@ func (c *conn) beat(now time.Time) error {
 	return c.flush()
 }
 
-func (o *outbound) text(message []byte) { o.frame(opText, message) }
+func (o *outbound) text(message []byte) {
+	o.written++
+	o.frame(opText, message)
+}
 
 func (o *outbound) frame(op byte, payload []byte) {
 	o.buf = append(appendFrameHeader(o.buf, op, len(payload)), payload...)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -1101,4 +1102,39 @@ func TestPanicEndsTheConnection(t *testing.T) {
 		t.Errorf("the connection stays: %v", err)
 	}
 	eventually(t, "the client is no longer counted", func() bool { return s.Info().Clients == 0 })
+}
+
+func TestMessagesAreCounted(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{ws.ProtocolBinary, ws.ProtocolJSON} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			var received, sent atomic.Int64
+			d := open(t, sessions.Config{}, ws.Config{Received: func() { received.Add(1) }, Sent: func(n int) { sent.Add(int64(n)) }})
+			w := d.wire(path(d.session(), ""), protocol)
+			got := int64(0)
+			until := func(text string) {
+				t.Helper()
+				for message := []byte{}; !bytes.Contains(message, []byte(text)); got++ {
+					ctx, cancel := context.WithTimeout(t.Context(), limit)
+					_, next, err := w.Read(ctx)
+					cancel()
+					if err != nil {
+						t.Fatalf("waiting for %s: %v", text, err)
+					}
+					message = next
+				}
+			}
+			w.send(websocket.MessageText, `{"type":"run","code":"cat","stdin":true,"run_id":"r"}`)
+			w.send(websocket.MessageBinary, "\x00hello")
+			w.send(websocket.MessageText, `{"type":"stdin.close","run_id":"r"}`)
+			until("run.finished")
+			w.send(websocket.MessageText, `{"type":"ping"}`)
+			until("pong")
+			eventually(t, "the last message is counted", func() bool { return sent.Load() >= got })
+			if received.Load() != 4 || sent.Load() != got {
+				t.Errorf("%d received, %d sent, want 4, %d", received.Load(), sent.Load(), got)
+			}
+		})
+	}
 }
