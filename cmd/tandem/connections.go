@@ -97,6 +97,13 @@ func (c *crowd) join(nc net.Conn) *member {
 	return m
 }
 
+// count is how many connections there are.
+func (c *crowd) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.members
+}
+
 func (c *crowd) leaveLocked(m *member) {
 	if m.closed {
 		return

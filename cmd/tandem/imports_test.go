@@ -26,9 +26,10 @@ var arrows = map[string][]string{
 // forbidden are the packages of others that one of ours must not know: an engine that does
 // not know how it is talked to can be given another door. A name stands for all below it.
 var forbidden = map[string][]string{
-	"tandem/sessions": {"encoding/json", "net/http", "github.com/coder/websocket"},
-	"tandem/httpapi":  {"github.com/coder/websocket"},
-	"tandem/web":      {"github.com/coder/websocket"},
+	"tandem/sessions": {"encoding/json", "net/http", "github.com/coder/websocket", "github.com/prometheus", "go.opentelemetry.io"},
+	"tandem/httpapi":  {"github.com/coder/websocket", "github.com/prometheus", "go.opentelemetry.io"},
+	"tandem/ws":       {"github.com/prometheus", "go.opentelemetry.io"},
+	"tandem/web":      {"github.com/coder/websocket", "github.com/prometheus", "go.opentelemetry.io"},
 }
 
 func TestImports(t *testing.T) {

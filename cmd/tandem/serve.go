@@ -142,7 +142,8 @@ type server struct {
 	reloads  *reloader
 	notify   func(state string)
 	watchdog time.Duration
-	terminal bool // the program was started from one
+	terminal bool    // the program was started from one
+	traces   *traces // nil: none
 	manager  interface {
 		List() []*sessions.Session
 		Drain(ctx context.Context) error
@@ -160,12 +161,18 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 	if err != nil {
 		return nil, fmt.Errorf("find the program to start guardians with: %w", err)
 	}
+	tracing, err := newTraces(p.getenv, log)
+	if err != nil {
+		return nil, err
+	}
+	meter := newMetrics()
 	manager, err := sessions.New(sessions.Config{
 		Bash:         bash,
 		Env:          sessionEnv(p.environ, c.envPass),
 		Guardian:     []string{exe, "guard"},
 		Adopt:        p.adopt,
 		Logger:       log,
+		Observer:     observe(meter, tracing),
 		MaxSessions:  c.maxSessions,
 		MaxQueue:     c.maxQueue,
 		MaxClients:   c.maxClients,
@@ -179,7 +186,7 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 		RunTimeout:   c.runTimeout,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("start the session manager: %w", err)
+		return nil, errors.Join(fmt.Errorf("start the session manager: %w", err), tracing.close(context.Background()))
 	}
 	var tokens *httpapi.Tokens
 	if len(c.tokens) > 0 {
@@ -192,6 +199,8 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 		Server:       self,
 		ViewOnly:     httpapi.ViewOnly,
 		Revoked:      httpapi.Revoked,
+		Received:     meter.received.Inc,
+		Sent:         func(n int) { meter.sent.Add(float64(n)) },
 		MaxMessage:   int64(c.maxMessage),
 		StallTimeout: c.stallTimeout,
 	})
@@ -209,10 +218,13 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 		Ready:        ready.Load,
 		Root:         web.Handler(),
 		WebSocket:    routes(sockets),
+		Metrics:      meter.handler(log),
+		Answered:     meter.answered,
 	})
 	base, cancel := context.WithCancel(context.Background())
 	crowd := newCrowd(ln, c.maxConnections, log)
-	web := newHTTPServer(base, handler, log)
+	meter.watch(manager, crowd)
+	web := newHTTPServer(base, tracing.extract(handler), log)
 	web.ReadHeaderTimeout = c.headerTimeout
 	web.ConnState = crowd.note
 	if keys != nil {
@@ -225,6 +237,7 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 		streams:  cancel,
 		manager:  manager,
 		sockets:  sockets,
+		traces:   tracing,
 		http:     web,
 		reloads:  newReloader(log, watches(c, tokens, keys)...),
 		notify:   p.notify,

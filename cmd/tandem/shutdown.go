@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -28,7 +29,7 @@ func (s *server) stages() []stage {
 		{name: "runs", limit: 3 * time.Second, end: s.manager.Drain},
 		{name: "sockets", limit: 2500 * time.Millisecond, end: s.sockets.Close},
 		{name: "streams", limit: time.Second, end: s.endStreams},
-		{name: "sessions", limit: 2500 * time.Millisecond, vital: true, end: s.manager.Close},
+		{name: "sessions", limit: 2500 * time.Millisecond, vital: true, end: s.endSessions},
 	}
 }
 
@@ -62,6 +63,19 @@ func (s *server) endIntake(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// endSessions ends what is left. The last runs have ended by then, and traces of them are
+// handed over meanwhile.
+func (s *server) endSessions(ctx context.Context) error {
+	var handover sync.WaitGroup
+	handover.Go(func() {
+		if err := s.traces.close(ctx); err != nil {
+			s.log.Warn("end traces", "error", err)
+		}
+	})
+	defer handover.Wait()
+	return s.manager.Close(ctx)
 }
 
 // streamGrace is how long streams may take to write what they were owed when their runs
