@@ -157,36 +157,14 @@ type server struct {
 // build makes the server from a valid config. It serves on ln once serve is called.
 func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*server, error) {
 	log := newLogger(c, p)
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find the program to start guardians with: %w", err)
-	}
 	tracing, err := newTraces(p.getenv, log)
 	if err != nil {
 		return nil, err
 	}
 	meter := newMetrics()
-	manager, err := sessions.New(sessions.Config{
-		Bash:         bash,
-		Env:          sessionEnv(p.environ, c.envPass),
-		Guardian:     []string{exe, "guard"},
-		Adopt:        p.adopt,
-		Logger:       log,
-		Observer:     observe(meter, tracing),
-		MaxSessions:  c.maxSessions,
-		MaxQueue:     c.maxQueue,
-		MaxClients:   c.maxClients,
-		MaxCode:      c.maxCode,
-		MaxEnv:       c.maxEnv,
-		Retention:    c.retention,
-		Memory:       c.memory,
-		Warm:         warmSessions,
-		StallTimeout: c.stallTimeout,
-		IdleTimeout:  c.idleTimeout,
-		RunTimeout:   c.runTimeout,
-	})
+	manager, err := newManager(c, bash, log, observe(meter, tracing), p)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the session manager: %w", err), tracing.close(context.Background()))
+		return nil, errors.Join(err, tracing.close(context.Background()))
 	}
 	var tokens *httpapi.Tokens
 	if len(c.tokens) > 0 {
@@ -244,6 +222,37 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 		watchdog: p.watchdog,
 		terminal: hasTerminal(),
 	}, nil
+}
+
+// newManager makes the engine.
+func newManager(c *config, bash string, log *slog.Logger, o sessions.Observer, p process) (*sessions.Manager, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the program to start guardians with: %w", err)
+	}
+	manager, err := sessions.New(sessions.Config{
+		Bash:         bash,
+		Env:          sessionEnv(p.environ, c.envPass),
+		Guardian:     []string{exe, "guard"},
+		Adopt:        p.adopt,
+		Logger:       log,
+		Observer:     o,
+		MaxSessions:  c.maxSessions,
+		MaxQueue:     c.maxQueue,
+		MaxClients:   c.maxClients,
+		MaxCode:      c.maxCode,
+		MaxEnv:       c.maxEnv,
+		Retention:    c.retention,
+		Memory:       c.memory,
+		Warm:         warmSessions,
+		StallTimeout: c.stallTimeout,
+		IdleTimeout:  c.idleTimeout,
+		RunTimeout:   c.runTimeout,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the session manager: %w", err)
+	}
+	return manager, nil
 }
 
 // watches are the files that are read again when they change.
