@@ -5,7 +5,7 @@
 // Every handler is a method that returns an error. The one table in respond.go turns that
 // into a status and {"code","message"}. Everything passes the middlewares in [New], in
 // that order: a request id and one log line for each request, then the token, Origin and
-// Host, then the routes.
+// Host, then whether the server takes requests at all, then the routes.
 //
 // Two kinds of answer are streams, and both are server-sent events whose id is the journal
 // position after the event: a run (sse.go encodes it line by line, follow.go follows it)
@@ -40,7 +40,7 @@ type Config struct {
 	BodyTimeout time.Duration // how long a JSON body may take to arrive; default 30 s
 
 	StallTimeout time.Duration // how long the engine waits for a reader; default 10 s
-	Ready        func() bool   // what /readyz asks; nil: always ready
+	Ready        func() bool   // what /readyz asks; while false only probes are answered; nil: always ready
 	Logger       *slog.Logger  // one line for each request; nil: discards
 
 	Root      http.Handler // serves / and the page's assets; nil: 404
@@ -84,7 +84,7 @@ func New(cfg Config) http.Handler {
 	a := newAPI(cfg)
 	g := &gate{tokens: cfg.Tokens, hosts: cfg.AllowHosts, origins: cfg.AllowOrigins, a: a}
 	r := chi.NewRouter()
-	r.Use(a.identify, a.logRequests, a.bound, g.admit, middleware.GetHead)
+	r.Use(a.identify, a.logRequests, a.bound, g.admit, a.whileReady, middleware.GetHead)
 	r.NotFound(a.handle(noSuchPath))
 	r.MethodNotAllowed(a.handle(methodNotAllowed))
 
@@ -152,6 +152,23 @@ func newAPI(cfg Config) *api {
 // alive answers /healthz and /ping: the process serves requests.
 func (a *api) alive(w http.ResponseWriter, _ *http.Request) error {
 	return a.writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// whileReady refuses everything but what probes ask once the server is no longer ready: what
+// would be begun now could not be finished.
+func (a *api) whileReady(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz", "/ping", "/readyz", "/metrics":
+		default:
+			if !a.ready() {
+				w.Header().Set("Connection", "close")
+				a.fail(w, r, stopping())
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // readiness answers /readyz: 503 tells whoever balances load to send new work elsewhere.

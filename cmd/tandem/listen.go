@@ -75,24 +75,26 @@ func removeStale(path string) error {
 
 // listen opens the listener, or takes the one that was opened for the program. That it
 // cannot is a matter of configuration: another address may do.
-func listen(c *config, p process) (net.Listener, error) {
-	ln, err := takePassed(p)
+//
+// passed tells that the socket is not the program's own: whoever opened it goes on to listen.
+func listen(c *config, p process) (ln net.Listener, passed bool, err error) {
+	ln, err = takePassed(p)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if ln == nil {
+	if passed = ln != nil; !passed {
 		ln, err = listenOn(c, p)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	// "localhost" is whatever the machine says it is.
 	if a, ok := ln.Addr().(*net.TCPAddr); ok && len(c.tokens) == 0 && !a.IP.IsLoopback() {
 		_ = ln.Close()
-		return nil, usagef("%s %s: it leads to %v, and without a token only loopback addresses are served: use 127.0.0.1",
+		return nil, false, usagef("%s %s: it leads to %v, and without a token only loopback addresses are served: use 127.0.0.1",
 			c.source("listen"), c.listen, a.IP)
 	}
-	return ln, nil
+	return ln, passed, nil
 }
 
 // takePassed returns the socket that was opened for the program, nil where none was.

@@ -71,7 +71,7 @@ func listenAndServe(ctx context.Context, c *config, bash string, p process) erro
 	if err != nil {
 		return err
 	}
-	ln, err := listen(c, p)
+	ln, passed, err := listen(c, p)
 	if err != nil {
 		return err
 	}
@@ -79,6 +79,7 @@ func listenAndServe(ctx context.Context, c *config, bash string, p process) erro
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
+	s.passed = passed
 	announce(p.stdout, c, ln.Addr())
 	return s.serve(ctx, signals)
 }
@@ -137,6 +138,7 @@ type server struct {
 	log      *slog.Logger
 	http     *http.Server
 	listener net.Listener
+	passed   bool               // the listener is not the server's own
 	ready    *atomic.Bool       // what /readyz answers
 	streams  context.CancelFunc // ends the requests that are still being answered
 	reloads  *reloader
@@ -308,6 +310,7 @@ func (s *server) serve(ctx context.Context, signals <-chan os.Signal) error {
 	defer stopHelpers()
 
 	failed := s.untilEnd(ctx, signals, served)
+	s.ready.Store(false)
 	s.notify(stateStopping)
 	down := make(chan error, 1)
 	go func() {

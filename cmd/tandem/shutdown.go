@@ -17,20 +17,28 @@ type stage struct {
 	end   func(ctx context.Context) error
 }
 
-// stages is the order in which the server ends. Each step makes the next one short: when
-// nothing new comes in, runs can be ended; when they have ended, their streams end with
-// what they were owed; and only when nobody is connected are sessions taken away, so that
-// a client which reconnects to the next server is never told that its session was deleted.
+// stages is the order in which the server ends; by then it is not ready any more and refuses
+// what is new. Each step makes the next one short: when runs have ended, their streams end
+// with what they were owed; and only when nobody is connected are sessions taken away, so
+// that a client which reconnects to the next server is never told that its session was deleted.
+//
+// A listener of the server's own stays open until the last streams: who asks meanwhile is
+// told that the server stops, and a load balancer that it is not ready. One that was passed
+// is let go of first: who connects from then on waits in it for the next server.
 //
 // The limits add up to less than the ten seconds that supervisors commonly allow.
 func (s *server) stages() []stage {
-	return []stage{
-		{name: "intake", limit: 500 * time.Millisecond, end: s.endIntake},
+	stages := []stage{
 		{name: "runs", limit: 3 * time.Second, end: s.manager.Drain},
 		{name: "sockets", limit: 2500 * time.Millisecond, end: s.sockets.Close},
 		{name: "streams", limit: time.Second, end: s.endStreams},
 		{name: "sessions", limit: 2500 * time.Millisecond, vital: true, end: s.endSessions},
 	}
+	if s.passed {
+		intake := stage{name: "intake", limit: 500 * time.Millisecond, end: s.endIntake}
+		stages = append([]stage{intake}, stages...)
+	}
+	return stages
 }
 
 // shutDown goes through the stages, each to its end or its limit, whatever became of the
@@ -56,7 +64,6 @@ func shutDown(log *slog.Logger, stages []stage) error {
 
 // endIntake closes the listener and every idle connection. Requests under way go on.
 func (s *server) endIntake(ctx context.Context) error {
-	s.ready.Store(false)
 	ctx, cancel := context.WithCancel(ctx)
 	cancel() // Shutdown closes first and waits then, and the waiting is for later
 	if err := s.http.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -82,7 +89,7 @@ func (s *server) endSessions(ctx context.Context) error {
 // ended, before they are told to end themselves: a few writes to a client that reads.
 const streamGrace = 300 * time.Millisecond
 
-// endStreams waits for the answers under way: those that end by themselves, then those
+// endStreams closes the listener and waits for the answers under way: those that end by themselves, then those
 // that have to be told, and at last it closes the connections of the others. Hijacked ones
 // are not among them: those are the sockets.
 func (s *server) endStreams(ctx context.Context) error {

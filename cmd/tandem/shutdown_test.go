@@ -114,8 +114,8 @@ func newRig(t *testing.T, closeErr error) *rig {
 		if r.ready.Load() {
 			r.note("still ready")
 		}
-		if !ln.closed.Load() {
-			r.note("still accepting")
+		if ln.closed.Load() != r.passed {
+			r.note("wrong about the listener")
 		}
 		close(r.runEnds)
 	}}
@@ -173,7 +173,14 @@ func (r *rig) serve() {
 
 func TestShutdownOrder(t *testing.T) {
 	t.Parallel()
+	t.Run("own listener", func(t *testing.T) { testShutdownOrder(t, false) })
+	t.Run("passed listener", func(t *testing.T) { testShutdownOrder(t, true) })
+}
+
+func testShutdownOrder(t *testing.T, passed bool) {
+	t.Parallel()
 	r := newRig(t, nil)
+	r.passed = passed
 	r.serve()
 	close(r.hold)
 	run := r.ask(t, "/run")
@@ -234,6 +241,7 @@ func TestListenerFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	close(r.hold)
+	r.passed = true // as in that it is closed when runs are ended
 	_ = r.listener.Close()
 	r.serve()
 	if err := <-r.err; !errors.Is(err, net.ErrClosed) {
@@ -260,7 +268,7 @@ func TestHangingStage(t *testing.T) {
 func TestStagesFitInTenSeconds(t *testing.T) {
 	t.Parallel()
 	var sum time.Duration
-	s := &server{manager: fakeManager{}, sockets: fakeSockets{}}
+	s := &server{manager: fakeManager{}, sockets: fakeSockets{}, passed: true}
 	for _, st := range s.stages() {
 		sum += st.limit
 	}
