@@ -21,5 +21,5 @@ export default defineConfig({
       '/ws': { target: 'http://127.0.0.1:4477', ws: true },
     },
   },
-  test: { include: ['src/**/*.test.ts'] },
+  test: { include: ['{src,client}/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000 },
 })

@@ -1,6 +1,6 @@
 import type { Signal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
-import type { Completions } from '../protocol'
+import type { Completions } from '../../client/src'
 import { plain } from './format'
 
 export interface CompletionState {

@@ -2,8 +2,8 @@
 // that shows it. It lives as long as the session is shown.
 
 import { computed, signal } from '@preact/signals'
-import { Rest, Stream, TandemError } from '../protocol'
-import type { Completions, ConnectionState, Role, RunInfo, StreamEvent } from '../protocol'
+import { Rest, Stream, TandemError } from '../../client/src'
+import type { Completions, ConnectionState, Role, RunInfo, StreamEvent } from '../../client/src'
 import { bytes } from './format'
 import { Screen } from './screen'
 import type { View } from './terminal'
@@ -152,7 +152,7 @@ export class Model {
     this.note.value = force
       ? 'Interrupting with force: SIGTERM follows after a second, SIGKILL after two.'
       : 'Interrupt sent. Once more interrupts with force.'
-    this.stream.interrupt(run.run_id, force).catch((e: unknown) => {
+    this.stream.interrupt({ run_id: run.run_id, force }).catch((e: unknown) => {
       if (!(e instanceof TandemError && e.code === 'RUN_NOT_RUNNING')) this.note.value = message(e)
     })
   }
@@ -244,7 +244,7 @@ export class Model {
       const kept = e.pos - e.oldest
       if (kept > 0) this.screen.notice(`${bytes(kept)} before this are not shown`)
       else if (e.oldest > 0) this.screen.notice(`${bytes(e.oldest)} before this are no longer kept`)
-      if (e.run) void this.rest.run(this.id, e.run.run_id).then((run) => this.screen.resume(run.number), () => {})
+      if (e.run) void this.rest.runInfo(this.id, e.run.run_id).then((run) => this.screen.resume(run.number), () => {})
     } else {
       void this.loadRuns()
     }

@@ -1,6 +1,6 @@
 import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
-import type { Rest } from '../protocol'
+import type { Rest } from '../../client/src'
 import { asker, duration, ending, firstLine, plain, succeeded } from './format'
 import { Icon, IconButton } from './icons'
 import { message } from './model'

@@ -1,7 +1,7 @@
 import { batch, signal, useSignal, useSignalEffect } from '@preact/signals'
 import type { Signal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
-import type { Rest, SessionInfo } from '../protocol'
+import type { Rest, SessionInfo } from '../../client/src'
 import { askForToken } from './app'
 import { CompletionList, completionState, fromPoint, offer, toPoint } from './completion'
 import type { CompletionState } from './completion'

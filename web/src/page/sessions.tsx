@@ -1,6 +1,6 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
-import type { Rest, SessionInfo } from '../protocol'
+import type { Rest, SessionInfo } from '../../client/src'
 import type { Listing } from './app'
 import { Dialog } from './dialog'
 import { ago, firstLine, plain, shortPath } from './format'
@@ -184,7 +184,7 @@ function Delete({ rest, session, onClose, refresh }: AskProps & { session: Sessi
         <button
           type="button" class="danger" disabled={busy.value} data-testid="confirm-delete"
           onClick={() => void act(async () => {
-            await rest.remove(session.id)
+            await rest.delete(session.id)
             if (place.value.session === session.id) go('')
             refresh()
           })}

@@ -1,4 +1,6 @@
-// What travels between a server and its clients, as far as a client sees it.
+// What travels between a server and its clients, as far as a client sees it. The names are
+// those on the wire. Times are in ms, dates in ms since 1970, positions are those of the
+// session's journal: every byte of output takes one, and so does every event.
 
 /** What a client may do: everything, or only look. */
 export type Role = 'control' | 'view'
@@ -79,7 +81,7 @@ export interface Attached {
   server: string
 }
 
-/** Bytes that a process wrote. run is the number of the run that started it, 0 for none. */
+/** Bytes that a process wrote: channel 1 is standard output, 2 standard error. run is the number of the run that started it, 0 for none. */
 export interface Output {
   type: 'output'
   channel: 1 | 2 | 3
@@ -132,7 +134,7 @@ export interface Gap {
   to: number
   state?: string
   run?: CurrentRun
-  finished?: Omit<RunFinished, 'type' | 'pos'>[]
+  finished?: RunEnd[]
 }
 
 export interface SessionClosed {
@@ -144,14 +146,13 @@ export interface SessionClosed {
 /** What a {@link Stream} tells, in the order of the session's journal. */
 export type StreamEvent = Attached | Output | RunQueued | RunStarted | RunFinished | ShellRestarted | Gap | SessionClosed
 
-/** A refusal of the server's, or a connection that failed: code NETWORK or CONNECTION_LOST, status 0. */
-export class TandemError extends Error {
-  override readonly name = 'TandemError'
-  readonly code: string
-  readonly status: number
-  constructor(code: string, message: string, status = 0) {
-    super(message)
-    this.code = code
-    this.status = status
-  }
+/** How a run ended. exit_code is null where it never ran to an end: canceled, refused, session_closed. */
+export type RunEnd = Omit<RunFinished, 'type' | 'pos'>
+
+/** The position after an event: who has dealt with it goes on from there. */
+export function positionAfter(e: StreamEvent): number | undefined {
+  if (e.type === 'gap') return e.to
+  if (e.type === 'output') return e.pos + e.data.length
+  if (e.type === 'run.queued' || e.pos === undefined) return undefined
+  return e.type === 'attached' ? e.pos : e.pos + 1
 }

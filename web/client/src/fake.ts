@@ -1,6 +1,6 @@
 // A server for tests: a journal, and sockets that speak for it as the real one does.
 
-import { outputHeader } from './wire'
+import { outputHeader } from './wire.js'
 
 export type Entry = { pos: number; size: number; message: Record<string, unknown> | Uint8Array; run?: number }
 

@@ -1,7 +1,7 @@
 // Frames and messages: decoding what a server sends, and the parts of what it is sent.
 
-import { byteString } from './rest'
-import type { Output } from './types'
+import { base64, byteString } from './bytes.js'
+import type { Output } from './types.js'
 
 /** The subprotocol with output in binary frames. */
 export const protocol = 'tandem.v1'
@@ -54,6 +54,21 @@ export function decodeMessage(text: string): Message {
 /** How a client that cannot set headers shows its token: as a subprotocol. */
 export function bearer(token: string): string {
   return 'bearer.' + btoa(byteString(token)).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '')
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/**
+ * Input for a run. offset is how many bytes of the run's input come before it: the server
+ * leaves out what it has already. Without, it is added to whatever has come.
+ */
+export function stdin(run_id: string, bytes: Uint8Array, offset: number | undefined): Record<string, unknown> {
+  const message = { type: 'stdin', run_id, ref: `stdin ${run_id}`, ...(offset !== undefined && { offset }) }
+  try {
+    return { ...message, text: decoder.decode(bytes) }
+  } catch {
+    return { ...message, base64: base64(bytes) }
+  }
 }
 
 /** The address of a session's WebSocket. */

@@ -1,11 +1,19 @@
-import { Input } from './input'
-import { Rest } from './rest'
-import { Runs, deferred } from './runs'
-import type { RunHandle, RunOptions } from './runs'
-import { TandemError } from './types'
-import type { Attached, Completions, Gap, Output, Role, RunFinished, RunStarted, StreamEvent } from './types'
-import { ProtocolError, bearer, decodeMessage, decodeOutput, protocol, socketURL } from './wire'
-import type { Message } from './wire'
+// A session, followed over any number of connections.
+
+import { toBytes } from './bytes.js'
+import { Credit } from './credit.js'
+import { ClosedError, ConnectionError, RefusedError, TandemError } from './errors.js'
+import { Input } from './input.js'
+import { Requests } from './requests.js'
+import { Rest } from './rest.js'
+import type { RestOptions } from './rest.js'
+import { Runs, deferred } from './runs.js'
+import type { RunHandle, RunOptions } from './runs.js'
+import { release, socketClass } from './socket.js'
+import type { SocketClass, SocketLike } from './socket.js'
+import type { Attached, Completions, Gap, Output, Role, RunEnd, RunFinished, RunStarted, StreamEvent } from './types.js'
+import { ProtocolError, bearer, decodeMessage, decodeOutput, protocol, socketURL, stdin } from './wire.js'
+import type { Message } from './wire.js'
 
 /** waiting is the time between two attempts to connect; closed is final. */
 export type ConnectionState = 'connecting' | 'open' | 'waiting' | 'closed'
@@ -21,11 +29,9 @@ export interface StateInfo {
   reason?: string
 }
 
-export interface StreamOptions {
-  /** As in {@link Rest}. */
-  base: string | URL
-  session: string
-  token?: string
+/** How to follow a session. */
+export interface AttachOptions {
+  /** "view": see everything and act on nothing. Default "control". */
   role?: Role
   /** Start there; together with neither this nor tail, at the end. */
   after?: number
@@ -33,15 +39,19 @@ export interface StreamOptions {
   tail?: number
   /** How many positions the server may send ahead of what is acknowledged. Default 1 MiB. */
   window?: number
-  /** Whether what onEvent has returned from counts as dealt with. Default true; else call {@link Stream.consumed}. */
-  autoAck?: boolean
-  WebSocket?: typeof WebSocket
-  fetch?: typeof fetch
+  /** In place of the platform's, or of the package "ws" where it has none. */
+  WebSocket?: SocketClass
   /** From 0 to 1; spreads the attempts of many clients. */
   random?: () => number
+  onState?(state: ConnectionState, info: StateInfo): void
+}
+
+export interface StreamOptions extends RestOptions, AttachOptions {
+  session: string
+  /** Whether what onEvent has returned from counts as dealt with. Default true; else call {@link Stream.consumed}. */
+  autoAck?: boolean
   /** Everything that happens in the session, in order, each once. */
   onEvent(event: StreamEvent): void
-  onState?(state: ConnectionState, info: StateInfo): void
 }
 
 const backoffFirst = 250
@@ -51,14 +61,8 @@ const goodAfter = 5_000
 const pingAfter = 15_000
 const pongWithin = 10_000
 const wakePongWithin = 3_000
-const ackWithin = 200
 /** Frames in a row that make no sense, after which a server is taken to speak something else. */
 const mostNonsense = 3
-
-interface Pending {
-  resolve: (m: Message) => void
-  reject: (e: TandemError) => void
-}
 
 /**
  * Follows a session over any number of connections: it reconnects by itself and goes on at
@@ -66,33 +70,36 @@ interface Pending {
  * meantime is told as a gap. Close must be called in the end.
  */
 export class Stream {
+  /** What everything that waited for something was rejected with, once the stream is closed. */
+  closedBy: unknown
   private readonly options: StreamOptions
   private readonly rest: Rest
   private readonly window: number
   private readonly runs = new Runs()
   private readonly input: Input
-  private readonly pending = new Map<string, Pending>()
-  private socket: WebSocket | undefined
+  private readonly requests = new Requests()
+  private readonly credit: Credit
+  private socket: SocketLike | undefined
+  private loaded: SocketClass | undefined
   private state: ConnectionState = 'connecting'
   private attached = false // since the last connection was made
   private everAttached = false
   private position: number | undefined
-  private acked = 0
-  private consumedTo = 0
-  private refs = 0
+  private reconnected = deferred<void>() // resolves with the next connection
+  private readonly ending = new AbortController() // of what is asked over REST
   private attempt = 0
   private openedAt = 0
   private nonsense = 0
   private timer: ReturnType<typeof setTimeout> | undefined
   private liveness: ReturnType<typeof setTimeout> | undefined
-  private ackTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(options: StreamOptions) {
     this.options = options
     this.rest = new Rest({ base: options.base, token: options.token ?? '', ...(options.fetch && { fetch: options.fetch }) })
     this.window = options.window ?? 1 << 20
     this.position = options.after
-    this.input = new Input((run_id, text) => this.send({ type: 'stdin', run_id, text }))
+    this.credit = new Credit(this.window, (pos) => this.send({ type: 'ack', pos }))
+    this.input = new Input((run_id, bytes, offset) => this.send(stdin(run_id, bytes, offset)))
     // Not before whoever makes the stream has it.
     queueMicrotask(() => this.state === 'connecting' && this.connect())
   }
@@ -104,44 +111,77 @@ export class Stream {
 
   /** Everything below pos has been dealt with: the server may send as much more. */
   consumed(pos: number): void {
-    this.consumedTo = Math.max(this.consumedTo, Math.min(pos, this.pos))
-    this.acknowledge()
+    this.credit.consumed(Math.min(pos, this.pos))
   }
 
   /** Asks for a run; while there is no connection it waits for one. */
   run(code: string, options: RunOptions = {}): RunHandle {
     const run_id = options.run_id ?? randomID()
     const message = { ...options, type: 'run', code, run_id, ref: `run ${run_id}` }
-    const { started, finished } = this.runs.add(message)
-    if (this.state === 'closed') this.runs.refused(run_id, this.closedError())
-    else this.send(message)
+    const { started, finished, fresh } = this.runs.add(message)
+    if (this.state === 'closed') this.runs.refused(run_id, this.closedBy)
+    else if (fresh) this.send(message)
     return {
       run_id, started, finished,
-      write: (data) => this.stdin(run_id, data),
+      write: (data) => this.give(run_id, data, true),
       closeStdin: () => this.closeStdin(run_id),
-      interrupt: (force) => this.interrupt(run_id, force),
+      interrupt: (how) => this.interrupt({ ...how, run_id }),
+      signal: (signal) => this.signal(signal, run_id),
       cancel: () => this.cancel(run_id),
     }
   }
 
   /**
-   * Input for a run. Resolves when the run has taken it; rejects with CONNECTION_LOST where
-   * that cannot be known any more. It must be UTF-8.
+   * Gives a run up that was asked for here: its promises reject with the reason, and it is
+   * canceled, once there is a connection if there is none.
+   */
+  abandon(run_id: string, reason: unknown): void {
+    if (!this.runs.refused(run_id, reason)) return
+    this.input.end(run_id, reason)
+    this.cancelAtLast(run_id).catch(() => {}) // it has ended, or never began
+  }
+
+  private async cancelAtLast(run_id: string): Promise<void> {
+    const next = this.connected()
+    try {
+      await this.cancel(run_id)
+    } catch (e) {
+      if (!isLost(e)) throw e
+      await next
+      await this.cancelAtLast(run_id)
+    }
+  }
+
+  /**
+   * Input for any run, after what has come from others. Resolves when the run has taken it;
+   * rejects with CONNECTION_LOST where that cannot be known any more.
    */
   stdin(run_id: string, data: string | Uint8Array): Promise<void> {
-    if (!this.attached && !this.runs.has(run_id)) return Promise.reject(lost())
-    return this.input.write(run_id, typeof data === 'string' ? new TextEncoder().encode(data) : data)
+    return this.give(run_id, data, false)
   }
 
-  /** Ends the input of a run, after what was written to it. */
+  /** Ends the input of a run, after what was written to it; of one that was asked for here also across a cut. */
   async closeStdin(run_id: string): Promise<void> {
-    await this.input.afterAll(run_id)
-    await this.request({ type: 'stdin.close', run_id })
+    for (let before = false; ; ) {
+      await this.input.afterAll(run_id)
+      const next = this.connected()
+      const again = before
+      before ||= this.attached
+      try {
+        await this.request({ type: 'stdin.close', run_id })
+        return
+      } catch (e) {
+        if (again && e instanceof RefusedError && e.code === 'NO_STDIN') return // one has arrived
+        if (!isLost(e) || !this.runs.has(run_id)) throw e
+      }
+      // To end it twice is no different from once.
+      await next
+    }
   }
 
-  /** Interrupts a run, or whichever is on; with force, TERM and KILL follow. */
-  async interrupt(run_id?: string, force = false): Promise<void> {
-    await this.request({ type: 'interrupt', force, ...(run_id && { run_id }) })
+  /** Interrupts a run, or whichever is on; with force, TERM and KILL follow after a second each. */
+  async interrupt(what: { run_id?: string; force?: boolean } = {}): Promise<void> {
+    await this.request({ type: 'interrupt', force: what.force === true, ...(what.run_id && { run_id: what.run_id }) })
   }
 
   /** Takes a run out of the queue, or ends it. */
@@ -149,6 +189,7 @@ export class Stream {
     await this.request({ type: 'cancel', run_id })
   }
 
+  /** Sends what a run has started, or whichever is on, a signal, as "SIGTERM". */
   async signal(signal: string, run_id?: string): Promise<void> {
     await this.request({ type: 'signal', signal, ...(run_id && { run_id }) })
   }
@@ -173,9 +214,12 @@ export class Stream {
     } else if (this.attached) this.askForLife(wakePongWithin)
   }
 
-  /** Ends the stream. Nothing is told any more; runs go on. */
-  close(): void {
-    if (this.state === 'closed') return
+  /**
+   * Ends the stream, after what was sent already. Nothing is told any more; runs go on. What
+   * waits here for an answer is rejected, with the reason if one is given.
+   */
+  close(reason?: unknown): void {
+    this.closedBy ??= reason
     this.finish({ attempt: this.attempt })
   }
 
@@ -186,20 +230,37 @@ export class Stream {
     else if (this.options.tail !== undefined) query['tail'] = String(this.options.tail)
     this.attempt++
     this.enter('connecting', { attempt: this.attempt })
-    const protocols = [protocol, ...(this.options.token ? [bearer(this.options.token)] : [])]
-    let socket: WebSocket
+    const url = socketURL(this.rest.base, this.options.session, query)
+    const found = socketClass(this.options.WebSocket ?? this.loaded)
+    if (!(found instanceof Promise)) {
+      this.open(found, url)
+      return
+    }
+    found.then((loaded) => {
+      this.loaded = loaded
+      if (!this.stateIs('closed')) this.open(loaded, url)
+    }, (error: TandemError) => this.finish({ attempt: this.attempt, error }))
+  }
+
+  private open(Socket: SocketClass, url: string): void {
+    const protocols = [protocol, ...(this.rest.token ? [bearer(this.rest.token)] : [])]
+    let socket: SocketLike
     try {
-      socket = new (this.options.WebSocket ?? WebSocket)(socketURL(this.rest.base, this.options.session, query), protocols)
-    } catch (e) {
-      this.finish({ attempt: this.attempt, error: new TandemError('NETWORK', `no connection can be made: ${String(e)}`) })
+      socket = new Socket(url, protocols)
+    } catch (cause) {
+      this.finish({ attempt: this.attempt, error: new ConnectionError('NETWORK', `no connection can be made: ${String(cause)}`, { cause }) })
       return
     }
     this.socket = socket
     socket.binaryType = 'arraybuffer'
-    socket.onmessage = (e) => {
-      if (socket === this.socket) this.receive(e.data as string | ArrayBuffer)
+    socket.onerror = () => {
+      // The close follows, but not in Node 20, where it was never open.
+      if (socket === this.socket && !this.attached) this.lost(0)
     }
-    socket.onclose = (e) => {
+    socket.onmessage = (e: { data: string | ArrayBuffer }) => {
+      if (socket === this.socket) this.receive(e.data)
+    }
+    socket.onclose = (e: { code: number }) => {
       if (socket === this.socket) this.lost(e.code)
     }
     this.expectLife(pongWithin)
@@ -243,7 +304,7 @@ export class Stream {
   /** Learns of a run whose end may have been lost. */
   private async askAfter(run_id: string): Promise<void> {
     try {
-      const run = await this.rest.run(this.options.session, run_id)
+      const run = await this.rest.runInfo(this.options.session, run_id, { signal: this.ending.signal })
       if (run.state !== 'finished') return
       this.ended({ run_id, reason: run.reason ?? '', exit_code: run.exit_code ?? null, duration_ms: run.duration_ms ?? 0, cwd: run.cwd ?? '' })
     } catch (e) {
@@ -270,7 +331,7 @@ export class Stream {
       case 'ok':
       case 'pong':
       case 'completions':
-        this.settle(m.ref)?.resolve(m)
+        this.requests.answered(m)
         return
       case 'error':
         this.refused(m)
@@ -305,34 +366,30 @@ export class Stream {
     }
   }
 
-  private ended(e: Omit<RunFinished, 'type' | 'pos'>): void {
+  private ended(e: RunEnd): void {
     this.runs.ended(e)
-    this.input.end(e.run_id, new TandemError('NO_STDIN', 'the run has ended', 409))
+    this.input.end(e.run_id, new RefusedError('NO_STDIN', 'the run has ended'))
   }
 
   private welcome(m: Attached): void {
     this.attached = this.everAttached = true
     this.openedAt = Date.now()
     this.position ??= m.pos
-    this.acked = this.consumedTo = Math.max(this.consumedTo, Math.min(this.pos, m.pos))
+    this.credit.begin(Math.min(this.pos, m.pos))
     this.enter('open', { attempt: this.attempt })
     this.tell(m)
     for (const message of this.runs.messages()) this.send(message)
     this.input.open(m.stdin_window)
+    this.reconnected.resolve()
+    this.reconnected = deferred()
   }
 
   private refused(m: Message): void {
-    const error = new TandemError(String(m['code']), String(m['message']), statusOf(String(m['code'])))
+    const error = new RefusedError(String(m['code']), String(m['message']))
     const run_id = m.ref?.startsWith('run ') ? m.ref.slice(4) : ''
     if (run_id && this.runs.refused(run_id, error)) this.input.end(run_id, error)
     else if (m.ref?.startsWith('stdin ')) this.input.end(m.ref.slice(6), error)
-    else this.settle(m.ref)?.reject(error)
-  }
-
-  private settle(ref: string | undefined): Pending | undefined {
-    const p = this.pending.get(ref ?? '')
-    this.pending.delete(ref ?? '')
-    return p
+    else this.requests.refused(m.ref, error)
   }
 
   /** What a listener throws is its own affair, and not this connection's. */
@@ -342,30 +399,23 @@ export class Stream {
 
   private send(message: Record<string, unknown>): void {
     if (!this.attached) return
-    if (message['type'] === 'stdin') message = { ...message, ref: `stdin ${String(message['run_id'])}` }
     this.socket?.send(JSON.stringify(message))
   }
 
   private request(message: Record<string, unknown>): Promise<Message> {
-    if (!this.attached) return Promise.reject(this.state === 'closed' ? this.closedError() : lost())
-    const ref = String(++this.refs)
-    const { promise, resolve, reject } = deferred<Message>()
-    this.pending.set(ref, { resolve, reject })
-    this.send({ ...message, ref })
-    return promise
+    if (!this.attached) return Promise.reject(this.state === 'closed' ? this.closedBy : lost())
+    return this.requests.ask(message, (m) => this.send(m))
   }
 
-  /** In batches of a quarter of the window, so that the server never waits; less after a while. */
-  private acknowledge(late = false): void {
-    if (!this.attached || this.consumedTo <= this.acked) return
-    if (!late && this.consumedTo - this.acked < this.window / 4) {
-      this.ackTimer ??= setTimeout(() => this.acknowledge(true), ackWithin)
-      return
-    }
-    clearTimeout(this.ackTimer)
-    this.ackTimer = undefined
-    this.acked = this.consumedTo
-    this.send({ type: 'ack', pos: this.acked })
+  /** Resolves with the next connection; rejects where there will be none. */
+  connected(): Promise<void> {
+    return this.reconnected.promise
+  }
+
+  private give(run_id: string, data: string | Uint8Array, exact: boolean): Promise<void> {
+    if (this.state === 'closed') return Promise.reject(this.closedBy)
+    if (!this.attached && !this.runs.has(run_id)) return Promise.reject(lost())
+    return this.input.write(run_id, toBytes(data), exact)
   }
 
   /** Something must be heard within so long, or the server is asked for it. */
@@ -380,7 +430,7 @@ export class Stream {
     this.liveness = setTimeout(() => this.lost(0), within)
   }
 
-  /** The connection is gone, or as good as gone; 0 says that it was given up here. */
+  /** The connection is gone, or as good as gone; code is 0 where no close has told one. */
   private lost(code: number): void {
     if (this.state === 'closed') return
     const opened = this.attached
@@ -390,7 +440,7 @@ export class Stream {
       return
     }
     if (this.nonsense >= mostNonsense) {
-      this.finish({ attempt: this.attempt, error: new TandemError('PROTOCOL', 'the server sends what this client does not understand') })
+      this.finish({ attempt: this.attempt, error: new ConnectionError('PROTOCOL', 'the server sends what this client does not understand') })
       return
     }
     if (opened && Date.now() - this.openedAt >= goodAfter) this.attempt = 0
@@ -401,12 +451,12 @@ export class Stream {
   /** A browser does not say why an upgrade was refused: another door does. */
   private async askWhy(): Promise<void> {
     try {
-      await this.rest.get(this.options.session)
+      await this.rest.get(this.options.session, { signal: this.ending.signal })
     } catch (e) {
       const status = e instanceof TandemError ? e.status : 0
       if (this.attached || (status !== 404 && status !== 401 && status !== 403)) return
       const gone = status === 404 && this.everAttached
-      this.finish({ attempt: this.attempt, error: gone ? new TandemError('CONTEXT_NOT_FOUND', 'the session has ended', 404) : (e as TandemError) })
+      this.finish({ attempt: this.attempt, error: gone ? new RefusedError('CONTEXT_NOT_FOUND', 'the session has ended', 404) : (e as TandemError) })
     }
   }
 
@@ -429,31 +479,24 @@ export class Stream {
   private leave(): void {
     clearTimeout(this.liveness)
     clearTimeout(this.timer)
-    clearTimeout(this.ackTimer)
-    this.ackTimer = undefined
+    this.credit.end()
     this.attached = false
     const socket = this.socket
     this.socket = undefined
-    if (socket) {
-      socket.onmessage = socket.onclose = null
-      try {
-        socket.close()
-      } catch {} // it is closed, or was never open
-    }
-    for (const p of this.pending.values()) p.reject(lost())
-    this.pending.clear()
+    if (socket) release(socket)
+    this.requests.lost(lost())
     this.input.lost()
   }
 
   private finish(info: StateInfo): void {
     if (this.state === 'closed') return
+    this.closedBy ??= info.error ?? new ClosedError('CLOSED', info.reason ? `the session has ended: ${info.reason}` : 'the connection was closed here')
     this.leave()
+    this.ending.abort()
     this.enter('closed', info)
-    this.runs.closed(this.closedError())
-  }
-
-  private closedError(): TandemError {
-    return new TandemError('CLOSED', 'the stream is closed')
+    this.runs.closed(this.closedBy)
+    this.input.closed(this.closedBy)
+    this.reconnected.reject(this.closedBy)
   }
 
   private enter(state: ConnectionState, info: StateInfo): void {
@@ -473,14 +516,12 @@ function guard(call: () => void): void {
   }
 }
 
-function lost(): TandemError {
-  return new TandemError('CONNECTION_LOST', 'there is no connection to the server')
+function isLost(e: unknown): boolean {
+  return e instanceof ConnectionError && e.code === 'CONNECTION_LOST'
 }
 
-/** The status that an error has over REST, where a client asks for it. */
-function statusOf(code: string): number {
-  const known: Record<string, number> = { UNAUTHORIZED: 401, FORBIDDEN: 403, CONTEXT_NOT_FOUND: 404, RUN_NOT_FOUND: 404, TOO_LARGE: 413, TOO_MANY: 429, RUNTIME_ERROR: 500 }
-  return known[code] ?? (code === 'INVALID_REQUEST_BODY' || code === 'UNKNOWN_TYPE' ? 400 : 409)
+function lost(): TandemError {
+  return new ConnectionError('CONNECTION_LOST', 'there is no connection to the server')
 }
 
 /** 128 random bits; crypto.randomUUID is not there on pages that came over plain HTTP. */

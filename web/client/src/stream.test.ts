@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { FakeServer, frame } from './fake'
-import { Stream } from './stream'
-import type { StreamOptions } from './stream'
-import type { StreamEvent } from './types'
-import { bearer } from './wire'
+import { FakeServer, frame } from './fake.js'
+import { Stream } from './stream.js'
+import type { StreamOptions } from './stream.js'
+import type { StreamEvent } from './types.js'
+import { bearer } from './wire.js'
 
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
@@ -371,10 +371,10 @@ describe('runs', () => {
     const server = new FakeServer()
     const w = new Watcher(server)
     await w.connect()
-    const asked = w.stream.interrupt('x')
+    const asked = w.stream.interrupt({ run_id: 'x' })
     server.last.drop()
     await expect(asked).rejects.toMatchObject({ code: 'CONNECTION_LOST' })
-    await expect(w.stream.interrupt('x')).rejects.toMatchObject({ code: 'CONNECTION_LOST' })
+    await expect(w.stream.interrupt({ run_id: 'x' })).rejects.toMatchObject({ code: 'CONNECTION_LOST' })
     w.stream.close()
   })
 })
