@@ -129,3 +129,14 @@ func journal(t *testing.T, s *started) (events []string) {
 	})
 	return events
 }
+
+// TestDocsPage: it comes without a token, as a page has to, and the documents do not.
+func TestDocsPage(t *testing.T) {
+	t.Parallel()
+	s := start(t, map[string]string{"TANDEM_TOKEN": "correct-horse-battery"})
+	for path, want := range map[string]int{"/docs": 200, "/openapi.json": 401, "/asyncapi.json": 401} {
+		if status, body := request(t, "GET", s.url+path, "", nil); status != want {
+			t.Errorf("%s: %d %.200s, want %d", path, status, body, want)
+		}
+	}
+}
