@@ -21,6 +21,7 @@ func requestSchemas(t *testing.T) map[string]*jsonschema.Schema {
 		t.Fatal(err)
 	}
 	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft7) // as AsyncAPI has it
 	if err := c.AddResource("asyncapi.json", doc); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,8 @@ func clientMessages(t *testing.T) (all [][]byte) {
 	for _, good := range []string{
 		`{"type":"run","ref":"r","code":"a","cwd":"/","env":{"A":"b"},"timeout_ms":5,"stdin":true,"run_id":"x"}`,
 		`{"type":"run","code":"a","stdin":"in"}`,
-		`{"type":"stdin","text":"t","run_id":"x"}`,
+		`{"type":"stdin","text":"t","run_id":"x","offset":5}`,
+		`{"type":"stdin","base64":"/w=="}`,
 		`{"type":"stdin.close","run_id":"x"}`,
 		`{"type":"interrupt","run_id":"x","force":true}`,
 		`{"type":"signal","signal":"TERM","run_id":"x"}`,

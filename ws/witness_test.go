@@ -40,6 +40,7 @@ var described = sync.OnceValue(func() *description {
 		panic(fmt.Errorf("asyncapi.json: %w", err))
 	}
 	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft7) // as AsyncAPI has it
 	if err := c.AddResource("asyncapi.json", doc); err != nil {
 		panic(err)
 	}
