@@ -79,10 +79,13 @@ func checkExample(t *testing.T, d *description, at string, schema map[string]any
 		}
 		return
 	}
-	for event := range strings.SplitSeq(strings.TrimSuffix(example.(string), "\n\n"), "\n\n") {
-		_, data, _ := strings.Cut(event, "\ndata: ")
-		if err := d.valid(at+"/schema/contentSchema", []byte(data)); err != nil {
-			t.Errorf("%s: the example %q: %v", at, event, err)
+	by, before := "\n\n", "data: " // events
+	if schema["contentMediaType"] != "text/event-stream" {
+		by, before = "\n", ""
+	}
+	for piece := range strings.SplitSeq(strings.TrimSuffix(example.(string), by), by) {
+		if err := d.valid(at+"/schema/contentSchema", []byte(piece[strings.Index(piece, before)+len(before):])); err != nil {
+			t.Errorf("%s: the example %q: %v", at, piece, err)
 		}
 	}
 }

@@ -116,8 +116,10 @@ func TestFull(t *testing.T) {
 	d := open(t, sessions.Config{MaxQueue: 1, MaxClients: 1}, httpapi.Config{})
 	path, _ := d.session()
 	d.stream("GET", path+"/events", "")
-	if a := d.do("GET", path+"/events", ""); a.status != 429 || !strings.Contains(string(a.body), `"TOO_MANY"`) {
-		t.Errorf("a second client: %d %.200s", a.status, a.body)
+	for _, more := range []string{"/events", "/recording"} {
+		if a := d.do("GET", path+more, ""); a.status != 429 || !strings.Contains(string(a.body), `"TOO_MANY"`) {
+			t.Errorf("a second client, of %s: %d %.200s", more, a.status, a.body)
+		}
 	}
 	g := newGate(t)
 	s := d.stream("POST", path+"/run", body("code", "echo on; "+g.wait()))

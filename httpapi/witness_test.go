@@ -261,9 +261,13 @@ func (d *description) checkAnswer(x *exchange, answer map[string]any, where stri
 		return nil
 	}
 	schema := where + "/content/" + strings.ReplaceAll(kind, "/", "~1") + "/schema"
-	if kind == "text/event-stream" {
+	switch kind {
+	case "text/event-stream":
 		d.saw(x.method, x.route, x.status, kind)
 		return d.checkEvents(x, schema+"/contentSchema")
+	case "application/x-asciicast":
+		d.saw(x.method, x.route, x.status, kind)
+		return d.checkLines(x, schema+"/contentSchema")
 	}
 	if x.got.cut {
 		return nil
@@ -282,7 +286,7 @@ func (d *description) checkAnswer(x *exchange, answer map[string]any, where stri
 // checkEvents checks the whole events of a stream. What a session's journal is told as is
 // another package's, which these tests have a stand-in for.
 func (d *description) checkEvents(x *exchange, schema string) error {
-	text, events := string(x.got.Bytes()), 0
+	text, events := x.got.String(), 0
 	for len(text) > 0 {
 		event, rest, whole := strings.Cut(text, "\n\n")
 		text = rest
@@ -304,6 +308,20 @@ func (d *description) checkEvents(x *exchange, schema string) error {
 			return fmt.Errorf("event %.300q: %w", data, err)
 		}
 		d.sawEvent([]byte(data[len("data: "):]))
+	}
+	return nil
+}
+
+// checkLines checks the whole lines of a recording, but for those of a flood.
+func (d *description) checkLines(x *exchange, schema string) error {
+	lines := 0
+	for line := range bytes.Lines(x.got.Bytes()) {
+		if lines++; lines > 1000 || x.got.cut && !bytes.HasSuffix(line, []byte("\n")) {
+			return nil
+		}
+		if err := d.valid(schema, line); err != nil {
+			return fmt.Errorf("line %.300q: %w", line, err)
+		}
 	}
 	return nil
 }

@@ -18,7 +18,8 @@ export interface Schema {
   properties?: Record<string, Schema | false>
   required?: string[]
   additionalProperties?: Schema | boolean
-  items?: Schema
+  items?: Schema | boolean
+  prefixItems?: Schema[]
   oneOf?: Schema[]
   allOf?: Schema[]
   minimum?: number
@@ -26,6 +27,7 @@ export interface Schema {
   maxLength?: number
   pattern?: string
   contentEncoding?: string
+  contentMediaType?: string
   contentSchema?: Schema
 }
 

@@ -14,10 +14,11 @@ export function Type({ schema, doc }: { schema: Schema; doc: string }): JSX.Elem
   if (schema.$ref) return <a href={`#${schemaID(doc, nameOf(schema.$ref))}`}>{nameOf(schema.$ref)}</a>
   if (schema.const !== undefined) return <code>{JSON.stringify(schema.const)}</code>
   if (schema.enum) return joined(' or ', schema.enum.map((v) => <code>{JSON.stringify(v)}</code>))
-  if (schema.contentSchema) return <>events of {type(schema.contentSchema)}</>
+  if (schema.contentSchema) return <>{schema.contentMediaType === 'text/event-stream' ? 'events' : 'lines'} of {type(schema.contentSchema)}</>
   if (schema.oneOf && !schema.properties) return joined(' or ', schema.oneOf.map(type))
   if (schema.allOf) return <AllOf schemas={schema.allOf} doc={doc} />
-  if (schema.items) return <>array of {type(schema.items)}</>
+  if (schema.prefixItems) return <>array of {joined(', ', schema.prefixItems.map(type))}</>
+  if (typeof schema.items === 'object') return <>array of {type(schema.items)}</>
   if (typeof schema.additionalProperties === 'object') return <>object of {type(schema.additionalProperties)}</>
   const words = [[schema.type ?? 'any'].flat().join(' or '), schema.contentEncoding, bounds(schema)]
   return <>{words.filter((w) => w).join(', ')}</>
