@@ -24,7 +24,7 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 			}
 		}
 	}
-	routes, ok := httpapi.New(httpapi.Config{Root: http.NotFoundHandler(), WebSocket: http.NotFoundHandler(), AsyncAPI: "{}"}).(chi.Routes)
+	routes, ok := httpapi.New(httpapi.Config{Root: http.NotFoundHandler(), WebSocket: http.NotFoundHandler(), Metrics: http.NotFoundHandler(), AsyncAPI: "{}"}).(chi.Routes)
 	if !ok {
 		t.Fatal("the door does not tell its routes")
 	}

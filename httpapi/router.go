@@ -50,7 +50,7 @@ type Config struct {
 	// Answered is told of every request that has been answered: its method, or "other"; its
 	// route as New has it, or "none"; and the status. nil: nobody is.
 	Answered func(method, route string, status int)
-	AsyncAPI  string       // the document that describes WebSocket; "": 404
+	AsyncAPI string // the document that describes WebSocket; "": 404
 }
 
 // Defaults of a [Config].

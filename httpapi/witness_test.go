@@ -195,7 +195,7 @@ func (d *description) valid(pointer string, data []byte) error {
 
 // isMounted reports whether a route is served by what these tests mount in its place.
 func isMounted(route string) bool {
-	return slices.Contains([]string{"/", "/docs", "/favicon.ico", "/assets/{file}", "/ws", "/session/{id}/ws"}, route)
+	return slices.Contains([]string{"/", "/docs", "/favicon.ico", "/assets/{file}", "/ws", "/session/{id}/ws", "/metrics"}, route)
 }
 
 // statusUnseen is what the log has for a client that left: nobody gets such an answer.
