@@ -179,7 +179,7 @@ func (g *gate) checkSource(r *http.Request) error {
 // isForeign reports whether a page of another origin is behind a request. Browsers say so
 // in Origin wherever the page could do harm or read the answer, and in Sec-Fetch-Site, which
 // old ones do not have, with every request. A page of this machine's other ports is of the
-// same site and no less foreign. To follow a link to our page is no request of that page.
+// same site and no less foreign. To follow a link to a page of ours is no request of that page.
 func isForeign(r *http.Request) bool {
 	if origin := r.Header.Get("Origin"); origin != "" && !sameHost(origin, r.Host) {
 		return true
@@ -188,7 +188,7 @@ func isForeign(r *http.Request) bool {
 	if site != "cross-site" && site != "same-site" {
 		return false
 	}
-	link := r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+	link := r.Method == http.MethodGet && isPage(r.URL.Path) && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 	return !link
 }
 
@@ -196,9 +196,13 @@ func isProbe(path string) bool {
 	return path == "/healthz" || path == "/readyz" || path == "/ping"
 }
 
+// isPage reports whether a path is that of a page. One has to come without a token, which a
+// browser cannot send with it.
+func isPage(path string) bool { return path == "/" || path == "/docs" }
+
 // isOpen reports whether a path is served without a token.
 func isOpen(path string) bool {
-	return path == "/" || isProbe(path) || path == "/favicon.ico" || strings.HasPrefix(path, assets)
+	return isPage(path) || isProbe(path) || path == "/favicon.ico" || strings.HasPrefix(path, assets)
 }
 
 // checkToken returns the token a request came with, nil where none is asked for, or fails.

@@ -26,7 +26,16 @@ import (
 	"tandem/sessions"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain also asks, where all tests were run and passed, whether all that is described was
+// seen.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if code == 0 && !described().allSeen() {
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
 
 // A door is a server of this package over a real engine, on a port of its own.
 type door struct {
@@ -47,8 +56,9 @@ func open(t *testing.T, engine sessions.Config, cfg httpapi.Config) *door {
 	d := &door{t: t, manager: manager, log: &logBuffer{}}
 	cfg.Sessions = manager
 	cfg.Messages = func() httpapi.EntryEncoder { return plainEncoder{} }
+	cfg.AsyncAPI = `{"asyncapi":"3.0.0"}`
 	cfg.Logger = slog.New(slog.NewJSONHandler(d.log, nil))
-	server := httptest.NewServer(httpapi.New(cfg))
+	server := httptest.NewServer(described().witness(t, httpapi.New(cfg)))
 	d.url, d.client = server.URL, server.Client()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

@@ -43,13 +43,14 @@ type Config struct {
 	Ready        func() bool   // what /readyz asks; while false only probes are answered; nil: always ready
 	Logger       *slog.Logger  // one line for each request; nil: discards
 
-	Root      http.Handler // serves / and the page's assets; nil: 404
+	Root      http.Handler // serves /, /docs and the pages' assets; nil: 404
 	WebSocket http.Handler // serves /ws and /session/{id}/ws; nil: 404
 	Metrics   http.Handler // serves /metrics; nil: 404
 
 	// Answered is told of every request that has been answered: its method, or "other"; its
 	// route as New has it, or "none"; and the status. nil: nobody is.
 	Answered func(method, route string, status int)
+	AsyncAPI string // the document that describes WebSocket; "": 404
 }
 
 // Defaults of a [Config].
@@ -92,6 +93,11 @@ func New(cfg Config) http.Handler {
 	r.Get("/ping", a.handle(a.alive))
 	r.Get("/readyz", a.handle(a.readiness))
 
+	r.Get("/openapi.json", a.handle(a.describe(openAPI)))
+	if cfg.AsyncAPI != "" {
+		r.Get("/asyncapi.json", a.handle(a.describe(cfg.AsyncAPI)))
+	}
+
 	r.Post("/session", a.handle(a.createSession))
 	r.Get("/session", a.handle(a.listSessions))
 	r.Delete("/command", a.handle(a.interruptCommand))
@@ -118,14 +124,14 @@ func New(cfg Config) http.Handler {
 		r.Method(http.MethodGet, "/metrics", cfg.Metrics)
 	}
 	if cfg.Root != nil {
-		for _, path := range []string{"/", assets + "*", "/favicon.ico"} {
+		for _, path := range []string{"/", "/docs", assets + "*", "/favicon.ico"} {
 			r.Method(http.MethodGet, path, cfg.Root)
 		}
 	}
 	return r
 }
 
-// assets is where the page's files lie; like the page they need no token.
+// assets is where the pages' files lie; like the pages they need no token.
 const assets = "/assets/"
 
 func newAPI(cfg Config) *api {

@@ -83,6 +83,13 @@ func TestRefusals(t *testing.T) {
 		{"GET", path + "/recording?format=v1", "", 400, "INVALID_REQUEST_BODY"},
 		{"GET", path + "/recording?run=nope", "", 404, "RUN_NOT_FOUND"},
 		{"GET", path + "/recording?run=", "", 404, "RUN_NOT_FOUND"},
+		{"POST", unknown + "/interrupt", "", 404, "CONTEXT_NOT_FOUND"},
+		{"POST", unknown + "/signal", `{"signal":"SIGTERM"}`, 404, "CONTEXT_NOT_FOUND"},
+		{"GET", unknown + "/run", "", 404, "CONTEXT_NOT_FOUND"},
+		{"GET", unknown + "/run/done", "", 404, "CONTEXT_NOT_FOUND"},
+		{"DELETE", unknown + "/run/done", "", 404, "CONTEXT_NOT_FOUND"},
+		{"GET", unknown + "/run/done/output", "", 404, "CONTEXT_NOT_FOUND"},
+		{"POST", unknown + "/run/done/stdin", "x", 404, "CONTEXT_NOT_FOUND"},
 		{"DELETE", "/command", "", 400, "INVALID_REQUEST_BODY"},
 		{"DELETE", "/command?id=nope", "", 404, "CONTEXT_NOT_FOUND"},
 		{"GET", "/no/such/path", "", 404, "CONTEXT_NOT_FOUND"},
@@ -100,6 +107,44 @@ func TestRefusals(t *testing.T) {
 		if a.header.Get("Content-Type") != "application/json" || a.header.Get("X-Request-Id") == "" {
 			t.Errorf("%s: headers %v", name, a.header)
 		}
+	}
+}
+
+// TestFull: what a session has no more room for is refused, and said to be.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{MaxQueue: 1, MaxClients: 1}, httpapi.Config{})
+	path, _ := d.session()
+	d.stream("GET", path+"/events", "")
+	for _, more := range []string{"/events", "/recording"} {
+		if a := d.do("GET", path+more, ""); a.status != 429 || !strings.Contains(string(a.body), `"TOO_MANY"`) {
+			t.Errorf("a second client, of %s: %d %.200s", more, a.status, a.body)
+		}
+	}
+	g := newGate(t)
+	s := d.stream("POST", path+"/run", body("code", "echo on; "+g.wait()))
+	s.until("stdout")
+	waiting := body("code", "true", "detach", true)
+	if a := d.do("POST", path+"/run", waiting); a.status != 202 {
+		t.Errorf("the first in the queue: %d %s", a.status, a.body)
+	}
+	if a := d.do("POST", path+"/run", waiting); a.status != 409 || !strings.Contains(string(a.body), `"QUEUE_FULL"`) {
+		t.Errorf("the second in the queue: %d %s", a.status, a.body)
+	}
+	g.open()
+	s.rest()
+}
+
+// TestPanic: a handler that fails so is told of without what it failed with.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	broken := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a secret") })
+	d := open(t, sessions.Config{}, httpapi.Config{WebSocket: broken})
+	if a := d.do("GET", "/ws", ""); a.status != 500 || !strings.Contains(string(a.body), `"RUNTIME_ERROR"`) || strings.Contains(string(a.body), "secret") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if !strings.Contains(d.log.String(), "a secret") {
+		t.Error("the log does not say why")
 	}
 }
 
@@ -140,6 +185,8 @@ func TestToken(t *testing.T) {
 	}{
 		{"/session", nil, 401},
 		{"/metrics", nil, 401},
+		{"/openapi.json", nil, 401},
+		{"/asyncapi.json", nil, 401},
 		{"/no/such/path", nil, 401},
 		{"/session/x", nil, 401},
 		{"/ws", nil, 401},
@@ -162,6 +209,7 @@ func TestToken(t *testing.T) {
 		{"/ws", []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Protocol", "bearer.!!"}, 401},
 		{"/session", []string{"Sec-WebSocket-Protocol", bearerProtocol("s3cret/+")}, 401},
 		{"/", nil, 204},
+		{"/docs", nil, 204},
 		{"/assets/app.js", nil, 204},
 		{"/healthz", nil, 200},
 		{"/readyz", nil, 200},
@@ -203,6 +251,8 @@ func TestForeignPages(t *testing.T) {
 		{"/session", []string{"Origin", "null"}, 403},
 		{"/healthz", []string{"Origin", "http://evil.example"}, 403},
 		{"/", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"/docs", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 204},
+		{"/openapi.json", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 403},
 		{"/ws", []string{"Origin", "http://evil.example", "Upgrade", "websocket", "Connection", "Upgrade"}, 403},
 		{"/session", []string{"Sec-Fetch-Site", "same-origin"}, 200},
 		{"/session", []string{"Sec-Fetch-Site", "none"}, 200},

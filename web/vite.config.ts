@@ -11,11 +11,14 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 1024,
+    rolldownOptions: { input: ['index.html', 'docs.html'] },
   },
   // The server puts a nonce of each answer's own in place of this word.
   html: { cspNonce: '@NONCE@' },
   // For "npm run dev" beside a server that is already running.
   server: {
+    // The documents are where what they describe is.
+    fs: { allow: ['.', '../httpapi', '../ws'] },
     proxy: {
       '/session': { target: 'http://127.0.0.1:4477', ws: true },
       '/ws': { target: 'http://127.0.0.1:4477', ws: true },

@@ -1,7 +1,8 @@
-// Package web holds the browser page and serves it.
+// Package web holds the browser pages and serves them: the sessions, and the documents that
+// describe the server.
 //
-// The page is built into dist, which is not kept in the repository. Where it has not been
-// built, the package compiles all the same and serves a placeholder that says so.
+// The pages are built into dist, which is not kept in the repository. Where they have not
+// been built, the package compiles all the same and serves a placeholder that says so.
 package web
 
 import (
@@ -32,8 +33,11 @@ const (
 	nonceMark = "@NONCE@"
 )
 
-// Handler serves the page at /, and what belongs to it below /assets/; or the placeholder
-// where the page is not part of this build. It answers GET and HEAD.
+// pages returns the files of the pages in dist, by their paths.
+func pages() map[string]string { return map[string]string{"/": "index.html", "/docs": "docs.html"} }
+
+// Handler serves the pages at / and /docs, and what belongs to them below /assets/; or the
+// placeholder where they are not part of this build. It answers GET and HEAD.
 func Handler() http.Handler { return handler(files) }
 
 func handler(root fs.FS) http.Handler {
@@ -41,16 +45,18 @@ func handler(root fs.FS) http.Handler {
 	if err != nil {
 		return placeholder(root)
 	}
-	page, err := fs.ReadFile(dist, "index.html")
-	if err != nil {
-		return placeholder(root)
+	built := map[string][]byte{}
+	for path, name := range pages() {
+		if built[path], err = fs.ReadFile(dist, name); err != nil {
+			return placeholder(root)
+		}
 	}
 	files := http.FileServerFS(dist)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !readOnly(w, r) {
 			return
 		}
-		if r.URL.Path == "/" {
+		if page, ok := built[r.URL.Path]; ok {
 			servePage(w, r, page)
 			return
 		}
@@ -81,7 +87,7 @@ func placeholder(root fs.FS) http.Handler {
 		if !readOnly(w, r) {
 			return
 		}
-		if r.URL.Path != "/" {
+		if _, ok := pages()[r.URL.Path]; !ok {
 			http.NotFound(w, r)
 			return
 		}

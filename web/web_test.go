@@ -20,6 +20,7 @@ func tree(built bool) fstest.MapFS {
 	m := fstest.MapFS{"dist-absent.html": {Data: []byte("placeholder")}}
 	if built {
 		m["dist/index.html"] = &fstest.MapFile{Data: []byte("<style nonce=" + nonceMark + ">the page")}
+		m["dist/docs.html"] = &fstest.MapFile{Data: []byte("<style nonce=" + nonceMark + ">the documents")}
 		m["dist/assets/app-1a2b.js"] = &fstest.MapFile{Data: []byte("code")}
 	}
 	return m
@@ -28,12 +29,14 @@ func tree(built bool) fstest.MapFS {
 func TestPlaceholder(t *testing.T) {
 	t.Parallel()
 	h := handler(tree(false))
-	res := get(t, h, "GET", "/")
-	if res.StatusCode != http.StatusOK || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
-		t.Errorf("/: %s %s, want 200 and HTML", res.Status, res.Header.Get("Content-Type"))
-	}
-	if csp := res.Header.Get("Content-Security-Policy"); csp != placeholderPolicy {
-		t.Errorf("policy: %q", csp)
+	for _, path := range []string{"/", "/docs"} {
+		res := get(t, h, "GET", path)
+		if res.StatusCode != http.StatusOK || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
+			t.Errorf("%s: %s %s, want 200 and HTML", path, res.Status, res.Header.Get("Content-Type"))
+		}
+		if csp := res.Header.Get("Content-Security-Policy"); csp != placeholderPolicy {
+			t.Errorf("%s: policy: %q", path, csp)
+		}
 	}
 	if res := get(t, h, "GET", "/nothing"); res.StatusCode != http.StatusNotFound {
 		t.Errorf("/nothing: %s, want 404", res.Status)
@@ -51,6 +54,7 @@ func TestPage(t *testing.T) {
 		status      int
 	}{
 		{"/", "no-store", 200},
+		{"/docs", "no-store", 200},
 		{"/assets/app-1a2b.js", "public, max-age=31536000, immutable", 200},
 		{"/dist-absent.html", "", 404},
 	} {
@@ -73,8 +77,8 @@ func TestPage(t *testing.T) {
 func TestNonce(t *testing.T) {
 	t.Parallel()
 	h, seen := handler(tree(true)), map[string]bool{}
-	for range 10 {
-		res := get(t, h, "GET", "/")
+	for i := range 10 {
+		res := get(t, h, "GET", []string{"/", "/docs"}[i%2])
 		body, err := io.ReadAll(res.Body)
 		if err != nil {
 			t.Fatal(err)

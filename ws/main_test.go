@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,16 @@ import (
 	"tandem/ws"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain also asks, where all tests were run and passed, whether all that is described was
+// seen.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if code == 0 && !described().allSeen() {
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
 
 // limit is how long anything may take before a test gives up. Nothing waits it out.
 const limit = 20 * time.Second
@@ -95,7 +105,7 @@ func (d *door) tryDial(path string, opts ...*ws.DialOptions) (*peer, error) {
 	if len(opts) > 0 {
 		o = opts[0]
 	}
-	transport := &http.Transport{}
+	transport := witness(d.t)
 	o = &ws.DialOptions{Token: o.Token, JSON: o.JSON, Header: o.Header, HTTPClient: &http.Client{Transport: transport}}
 	c, err := ws.Dial(ctx, "ws"+strings.TrimPrefix(d.url, "http")+path, o)
 	if err != nil {
@@ -205,7 +215,7 @@ func (d *door) wire(path string, protocols ...string) wire {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	transport := &http.Transport{}
+	transport := witness(d.t)
 	c, _, err := websocket.Dial(ctx, d.url+path, &websocket.DialOptions{Subprotocols: protocols, HTTPClient: &http.Client{Transport: transport}})
 	if err != nil {
 		d.t.Fatal(err)

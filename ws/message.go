@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -322,7 +323,12 @@ func (f *fields) stdin(req *request) {
 	case f.has("text"):
 		f.fail("text and base64 are both there: send one of them")
 	default:
-		f.take("base64", "bytes in base64", &req.Input)
+		// As a string first: an array of numbers would be taken for bytes too.
+		f.take("base64", "bytes in base64", &text)
+		var err error
+		if req.Input, err = base64.StdEncoding.DecodeString(text); err != nil {
+			f.fail("base64 must be bytes in base64")
+		}
 	}
 }
 

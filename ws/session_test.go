@@ -120,7 +120,7 @@ func within(t testing.TB) context.Context {
 
 // client has a transport of its own, so that no connection outlives a test.
 func client(t testing.TB, opts ws.SessionOptions) *ws.SessionOptions {
-	transport := &http.Transport{}
+	transport := witness(t)
 	t.Cleanup(transport.CloseIdleConnections)
 	opts.HTTPClient = &http.Client{Transport: transport}
 	return &opts

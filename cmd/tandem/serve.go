@@ -200,6 +200,7 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 		WebSocket:    routes(sockets),
 		Metrics:      meter.handler(log),
 		Answered:     meter.answered,
+		AsyncAPI:     ws.AsyncAPI(),
 	})
 	base, cancel := context.WithCancel(context.Background())
 	crowd := newCrowd(ln, c.maxConnections, log)
