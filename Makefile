@@ -13,7 +13,7 @@ STATICCHECK := go tool -modfile=.ci/tools.mod staticcheck
 
 GO_DIRS := cmd httpapi sessions web/*.go ws
 
-.PHONY: build run test fmt lint bench microbench fuzz soak page browser
+.PHONY: build run test fmt lint bench microbench fuzz soak page browser python
 
 ## build: bin/tandem, with the page in it
 build: page
@@ -24,7 +24,7 @@ run: build
 	exec bin/tandem serve $(ARGS)
 
 ## test: everything
-test: build browser
+test: build browser python
 	go test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...
 	npm --prefix web test
 	npm --prefix web run test:browser
@@ -78,6 +78,11 @@ export CHROMIUM
 browser:
 	@[ -x "$(CHROMIUM)" ] || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
 		{ echo "the page is tested in Chromium: install it (Debian: apt-get install chromium), or say with CHROMIUM=PATH where it is" >&2; exit 1; }
+
+# What the Python client is tested with.
+python:
+	@command -v python3 >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y --no-install-recommends python3 >/dev/null; } || \
+		{ echo "the Python client is tested with python3, 3.9 or newer: install it (Debian: apt-get install python3)" >&2; exit 1; }
 
 # The page is built where it can be: the program works without it.
 ifeq ($(shell command -v npm),)
