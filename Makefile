@@ -13,11 +13,14 @@ STATICCHECK := go tool -modfile=.ci/tools.mod staticcheck
 
 GO_DIRS := cmd httpapi sessions web/*.go ws
 
-.PHONY: build run test fmt lint bench microbench fuzz soak page browser python
+# What "tandem version" says; empty where it cannot be known.
+VERSION ?= $(shell cmd/tandem/dist/version.sh)
+
+.PHONY: build run test fmt lint bench microbench fuzz soak dist dist-check page browser python
 
 ## build: bin/tandem, with the page in it
 build: page
-	go build -trimpath -o bin/tandem ./cmd/tandem
+	go build -trimpath -ldflags '-X main.linked=$(VERSION)' -o bin/tandem ./cmd/tandem
 
 ## run: build, then serve on loopback; ARGS are passed on
 run: build
@@ -71,6 +74,18 @@ soak:
 	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; \
 	go build -race -o "$$bin/tandem" ./cmd/tandem; go build -o "$$bin/soak" ./cmd/tandem-soak; \
 	"$$bin/soak" -bin "$$bin/tandem" $(SOAK)
+
+# The time that everything in dist has.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+DIST_ARCHS ?= amd64 arm64
+## dist: programs, archives and packages to hand out, and their checksums, into dist
+dist: page
+	@[ -e web/dist/index.html ] || { echo "the page is to be part of it: install Node 20 or newer, with npm" >&2; exit 1; }
+	VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' cmd/tandem/dist/build.sh dist $(DIST_ARCHS)
+
+## dist-check: that dist made twice from the same commit, in two places, is the same to the bit
+dist-check:
+	cmd/tandem/dist/check.sh
 
 # The browser that the page is tested in.
 CHROMIUM ?= /usr/bin/chromium

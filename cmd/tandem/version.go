@@ -9,6 +9,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// linked is the version that the Makefile links in. Go by itself would not know it in a git
+// worktree. Nothing writes it at run time.
+var linked string
+
 func versionCommand(p process) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -21,13 +25,17 @@ func versionCommand(p process) *cobra.Command {
 	}
 }
 
-// versionLine tells what was built: the module's version, where it was built from a tagged
-// one, or the revision it was built from, where the build knew it.
+// versionLine tells what was built: the version that was linked in, or else the module's, where
+// it was built from a tagged one, or the revision it was built from, where the build knew it;
+// "devel" where nobody knew.
 func versionLine() string {
 	return fmt.Sprintf("tandem %s %s/%s %s\n", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
 func version() string {
+	if linked != "" {
+		return linked
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
