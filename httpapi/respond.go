@@ -228,22 +228,31 @@ func unboundBody(w http.ResponseWriter) {
 // that v does not have are ignored. An empty body leaves v as it is where optional says
 // so; Content-Type is not looked at.
 func (a *api) readJSON(w http.ResponseWriter, r *http.Request, v any, optional bool) error {
+	body, err := a.readBody(w, r)
+	if err != nil {
+		return err
+	}
+	return decodeJSON(body, v, optional)
+}
+
+// readBody reads a body of a bounded length, which it is the end of the time limit for.
+func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > a.maxBody {
-		return a.tooLarge()
+		return nil, a.tooLarge()
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, a.maxBody+1))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Header().Set("Connection", "close")
-		return refuse(http.StatusRequestTimeout, codeInvalid, "the body was not there within %v: send it at once", a.bodyTimeout)
+		return nil, refuse(http.StatusRequestTimeout, codeInvalid, "the body was not there within %v: send it at once", a.bodyTimeout)
 	}
 	if err != nil {
-		return invalid("the body could not be read to its end")
+		return nil, invalid("the body could not be read to its end")
 	}
 	if int64(len(body)) > a.maxBody {
-		return a.tooLarge()
+		return nil, a.tooLarge()
 	}
 	unboundBody(w)
-	return decodeJSON(body, v, optional)
+	return body, nil
 }
 
 func (a *api) tooLarge() error {

@@ -22,7 +22,7 @@ import (
 func clientCommands(p process) []*cobra.Command {
 	return []*cobra.Command{
 		newCommand(p), listCommand(p), runCommand(p), attachCommand(p), interruptCommand(p), signalCommand(p),
-		waitCommand(p), logsCommand(p), eventsCommand(p), removeCommand(p),
+		waitCommand(p), logsCommand(p), eventsCommand(p), removeCommand(p), mcpCommand(p),
 	}
 }
 

@@ -46,9 +46,15 @@ func buildProgram(t *testing.T) string {
 // where it listens. At the end of the test everything of it is gone, whatever happened.
 func startProgram(t *testing.T, argv ...string) *program {
 	t.Helper()
+	return startProgramOn(t, "127.0.0.1:0", argv...)
+}
+
+// startProgramOn starts it on an address.
+func startProgramOn(t *testing.T, address string, argv ...string) *program {
+	t.Helper()
 	p := &program{t: t, tmp: t.TempDir(), stderr: new(output), exited: make(chan struct{})}
 	p.mark = "PROGRAM_TEST=" + strconv.Itoa(os.Getpid()) + "/" + t.Name()
-	argv = append(argv, "serve", "--listen", "127.0.0.1:0", "--env-pass", "PROGRAM_TEST,GO*")
+	argv = append(argv, "serve", "--listen", address, "--env-pass", "PROGRAM_TEST,GO*")
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Env = append(os.Environ(), p.mark, "TMPDIR="+p.tmp)
 	p.cmd.Stderr = p.stderr

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tandem/httpapi"
 	"tandem/ws"
 )
 
@@ -86,18 +87,11 @@ func newRemote(address string) (*remote, error) {
 	return r, nil
 }
 
-// clientToken is the token to present: of the file's, the first that may control.
+// clientToken is the token to present: of several, the first that may control.
 func clientToken(file string, p process) (string, error) {
-	if token := variable(p, "TANDEM_TOKEN"); file == "" && token != "" {
-		return token, nil
-	}
-	file = first(file, variable(p, "TANDEM_TOKEN_FILE"))
-	if file == "" {
-		return "", nil
-	}
-	tokens, err := readTokens(file)
-	if err != nil {
-		return "", usagef("token file: %w", err)
+	tokens, err := clientTokens(file, p)
+	if err != nil || len(tokens) == 0 {
+		return "", err
 	}
 	for _, t := range tokens {
 		if !t.View {
@@ -105,6 +99,22 @@ func clientToken(file string, p process) (string, error) {
 		}
 	}
 	return tokens[0].Secret, nil
+}
+
+// clientTokens are the tokens that a flag or a variable gives.
+func clientTokens(file string, p process) ([]httpapi.Token, error) {
+	if token := variable(p, "TANDEM_TOKEN"); file == "" && token != "" {
+		return []httpapi.Token{{Secret: token}}, nil
+	}
+	file = first(file, variable(p, "TANDEM_TOKEN_FILE"))
+	if file == "" {
+		return nil, nil
+	}
+	tokens, err := readTokens(file)
+	if err != nil {
+		return nil, usagef("token file: %w", err)
+	}
+	return tokens, nil
 }
 
 func (r *remote) close() { r.http.CloseIdleConnections() }
@@ -133,10 +143,11 @@ func (r *remote) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// open makes a request and returns the answer, whose body is the caller's to close.
+// open makes a request and returns the answer, whose body is the caller's to close. An in
+// that is an io.Reader is sent as it is.
 func (r *remote) open(ctx context.Context, method, path string, in any) (*http.Response, error) {
-	var body io.Reader
-	if in != nil {
+	body, raw := in.(io.Reader)
+	if in != nil && !raw {
 		data, err := json.Marshal(in)
 		if err != nil {
 			return nil, err
@@ -240,7 +251,7 @@ func (r *remote) find(ctx context.Context, called string) (sessionInfo, error) {
 	case 1:
 		return found[0], nil
 	}
-	return info, usagef("%q is what %d sessions are called: give the id of one, see 'tandem ls'", called, len(found))
+	return info, usagef("%q is what %d sessions are called: give the id of one", called, len(found))
 }
 
 func (r *remote) list(ctx context.Context) ([]sessionInfo, error) {
