@@ -28,7 +28,7 @@ const (
 // returns the exit code.
 func run(ctx context.Context, args []string, p process) int {
 	root := newRoot(p)
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would be those of the process
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
