@@ -11,6 +11,11 @@ import (
 // wait for more.
 const mostInput = 64 << 10
 
+// probeInput is how much goes first on a connection that follows another: the answer tells what
+// the run has taken meanwhile, and need not be sent again. Without that, input would not get
+// on where connections last no longer than it takes to send the same again.
+const probeInput = 512
+
 // An input is what is on its way to a run's stdin. It keeps what the run has not taken yet, to
 // send it again when a connection is lost: each piece says where it belongs, and the server
 // leaves out what it has.
@@ -27,6 +32,7 @@ type input struct {
 	sent   int    // of kept, on the connection there is
 	eof    bool   // there will be no more
 	told   bool   // the end has been sent, on the connection there is
+	probes bool   // nothing goes beyond the first piece before the server has answered it
 	closed bool   // and the server has it
 	err    error  // the run takes no more
 }
@@ -94,7 +100,14 @@ func (in *input) next() (m outgoing, ok bool) {
 		return m, false
 	}
 	if rest := in.kept[in.sent:]; len(rest) > 0 {
-		p := rest[:min(len(rest), mostInput)]
+		most := mostInput
+		if in.probes {
+			if in.sent > 0 {
+				return m, false
+			}
+			most = probeInput
+		}
+		p := rest[:min(len(rest), most)]
 		at := in.taken + uint64(in.sent)
 		in.sent += len(p)
 		text := base64.StdEncoding.EncodeToString(p)
@@ -108,11 +121,13 @@ func (in *input) next() (m outgoing, ok bool) {
 }
 
 // restartLocked is for a new connection, which knows nothing.
-func (in *input) restartLocked() { in.sent, in.told = 0, false }
+func (in *input) restartLocked() { in.sent, in.told, in.probes = 0, false, in.taken > 0 || in.sent > 0 }
 
-func (in *input) ackedLocked(bytes uint64) {
+// ackedLocked notes what the run has taken, and reports whether that was waited for.
+func (in *input) ackedLocked(bytes uint64) (waited bool) {
+	waited, in.probes = in.probes, false
 	if bytes <= in.taken {
-		return
+		return waited
 	}
 	n := int(min(bytes-in.taken, uint64(len(in.kept))))
 	in.taken += uint64(n)
@@ -120,6 +135,7 @@ func (in *input) ackedLocked(bytes uint64) {
 	if in.kept = in.kept[n:]; len(in.kept) == 0 {
 		in.kept = nil
 	}
+	return waited
 }
 
 // failLocked notes that the run takes no more.

@@ -182,14 +182,22 @@ func (s *Session) take(m *Message) {
 	case m.IsOutput():
 		s.output(m)
 	default:
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.event(m)
 	}
 }
 
 // event deals with what is neither output nor a new connection.
 func (s *Session) event(m *Message) {
+	if answered := s.note(m); answered != nil {
+		answered.pump()
+	}
+}
+
+// note is event but for what is to be sent after it: the rest of an input.
+func (s *Session) note(m *Message) (answered *input) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.signalLocked()
 	switch m.Type {
 	case TypeRunQueued, TypeRunStarted:
 		if c := s.commandLocked(m.RunID); c != nil {
@@ -201,15 +209,15 @@ func (s *Session) event(m *Message) {
 	case TypeRunFinished:
 		s.finishLocked(m)
 	case TypeStdinAck:
-		if c := s.commandLocked(m.RunID); c != nil {
-			c.in.ackedLocked(m.Bytes)
+		if c := s.commandLocked(m.RunID); c != nil && c.in.ackedLocked(m.Bytes) {
+			return c.in
 		}
 	case TypeGap:
 		s.gapLocked(m)
 	case TypeOK, TypePong, TypeCompletions, TypeError:
 		s.answerLocked(m)
 	}
-	s.signalLocked()
+	return nil
 }
 
 // gapLocked deals with a gap, in which runs may have started and ended.

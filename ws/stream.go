@@ -139,6 +139,8 @@ func (s *stream) next(ctx context.Context) (Message, error) {
 			return Message{}, ErrSessionClosed
 		case websocket.StatusPolicyViolation:
 			return Message{}, &RefusedError{Status: http.StatusUnauthorized, Code: "UNAUTHORIZED", Message: "the token was taken back"}
+		case websocket.StatusMessageTooBig: // it would be on the next connection too
+			return Message{}, &RefusedError{Status: http.StatusRequestEntityTooLarge, Code: "TOO_LARGE", Message: "what was sent is too large a message for the server"}
 		}
 		s.failed(err)
 	}

@@ -49,7 +49,8 @@ Without a terminal it takes lines from standard input and detaches after the las
 		Args:    someArgs(1, 1, "SESSION"),
 	}
 	server := remoteFlags(cmd, p)
-	cmd.ValidArgsFunction = completeSessions(server)
+	cmd.ValidArgsFunction = server.complete(false, nil)
+	patienceFlag(cmd)
 	view := cmd.Flags().Bool("view", false, "look only; Ctrl-C and Ctrl-] detach")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		r, err := server()
@@ -124,7 +125,7 @@ func (a *attached) remember(r *remote, cmd *cobra.Command, session string) {
 	if a.keys == nil {
 		return
 	}
-	runs, err := r.runs(cmd, session)
+	runs, err := r.runs(cmd.Context(), session)
 	if err != nil {
 		return // a history is no reason not to work
 	}

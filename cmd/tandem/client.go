@@ -1,13 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -20,36 +20,20 @@ import (
 
 // clientCommands are the commands that use a server.
 func clientCommands(p process) []*cobra.Command {
-	return []*cobra.Command{
+	commands := []*cobra.Command{
 		newCommand(p), listCommand(p), runCommand(p), attachCommand(p), interruptCommand(p), signalCommand(p),
 		waitCommand(p), logsCommand(p), eventsCommand(p), removeCommand(p), mcpCommand(p),
 	}
+	for _, c := range commands {
+		explained(c, p)
+	}
+	return commands
 }
 
-const sessionHelp = "\n\nSESSION is a session's id, a beginning of it that no other has, or its name."
-
-// completeSessions offers the sessions there are, for the first argument.
-func completeSessions(server func() (*remote, error)) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 && cmd.Name() != "rm" {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return sessionNames(cmd, server), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-func sessionNames(cmd *cobra.Command, server func() (*remote, error)) (names []string) {
-	r, err := server()
-	if err != nil {
-		return nil
-	}
-	defer r.close()
-	all, _ := r.list(cmd.Context())
-	for _, s := range all {
-		names = append(names, s.ID+"\t"+first(s.Name, s.Cwd))
-	}
-	return names
-}
+const (
+	sessionHelp = "\n\nSESSION is a session's id, a beginning of it that no other has, or its name."
+	runHelp     = "\nRUN is a run's id, a beginning of it, or its number in the session."
+)
 
 func newCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{
@@ -94,7 +78,7 @@ func parseEnv(list []string) (map[string]string, error) {
 	vars := map[string]string{}
 	for _, kv := range list {
 		name, value, ok := strings.Cut(kv, "=")
-		if !ok {
+		if !ok || name == "" {
 			return nil, usagef("--env %q: give NAME=VALUE", kv)
 		}
 		vars[name] = value
@@ -117,7 +101,7 @@ func listCommand(p process) *cobra.Command {
 		Args:    someArgs(0, 1, "SESSION"),
 	}
 	server := remoteFlags(cmd, p)
-	cmd.ValidArgsFunction = completeSessions(server)
+	cmd.ValidArgsFunction = server.complete(false, nil)
 	asJSON := cmd.Flags().Bool("json", false, "print a JSON array")
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "print ids alone")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -127,7 +111,11 @@ func listCommand(p process) *cobra.Command {
 		}
 		defer r.close()
 		if len(args) == 1 {
-			runs, err := r.runs(cmd, args[0])
+			s, err := r.find(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			runs, err := r.runs(cmd.Context(), s.ID)
 			if err != nil {
 				return err
 			}
@@ -174,10 +162,13 @@ func sessionRow(s sessionInfo) []string {
 	return []string{s.ID, first(oneLine(s.Name, 24), "-"), s.State, strconv.Itoa(s.Clients), strconv.Itoa(s.Queued), ago(s.ActiveAt), oneLine(s.Cwd, 40), run}
 }
 
-const runColumns = "RUN NUMBER STATE END EXIT TOOK BY STARTED CODE"
+const runColumns = "RUN ID STATE END EXIT TOOK BY STARTED CODE"
 
 func runRow(r runInfo) []string {
-	end, exit, took, started := "-", "-", "-", "-"
+	number, end, exit, took, started := "-", "-", "-", "-", "-"
+	if r.Number > 0 {
+		number = strconv.FormatUint(r.Number, 10)
+	}
 	if r.Last != nil {
 		end, took = r.Reason, (time.Duration(r.DurationMS) * time.Millisecond).String()
 	}
@@ -187,7 +178,7 @@ func runRow(r runInfo) []string {
 	if r.StartedAt != nil {
 		started = ago(*r.StartedAt)
 	}
-	return []string{r.RunID, strconv.FormatUint(r.Number, 10), r.State, end, exit, took, r.By, started, oneLine(r.Code, 40)}
+	return []string{number, r.RunID, r.State, end, exit, took, r.By, started, oneLine(r.Code, 40)}
 }
 
 // oneLine is text for a table: its first line, at most so many characters, and nothing that
@@ -224,18 +215,6 @@ func ago(ms int64) string {
 	return fmt.Sprintf("%dd ago", int(d.Hours()/24))
 }
 
-func (r *remote) runs(cmd *cobra.Command, called string) ([]runInfo, error) {
-	s, err := r.find(cmd.Context(), called)
-	if err != nil {
-		return nil, err
-	}
-	var out struct {
-		Runs []runInfo `json:"runs"`
-	}
-	err = r.call(cmd.Context(), http.MethodGet, sessionPath(s.ID, "run"), nil, &out)
-	return out.Runs, err
-}
-
 func removeCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rm SESSION...",
@@ -245,27 +224,29 @@ func removeCommand(p process) *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 	}
 	server := remoteFlags(cmd, p)
-	cmd.ValidArgsFunction = completeSessions(server)
+	cmd.ValidArgsFunction = server.complete(true, nil)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		r, err := server()
-		if err != nil {
-			return err
+		if err != nil || len(args) == 0 {
+			return err // no arguments: of "rm $(tandem ls -q)" where there is none
 		}
 		defer r.close()
-		if len(args) == 0 {
-			return nil // of "rm $(tandem ls -q)" where there is none
-		}
-		var failed []error
+		var failed []string
+		code := exitOK
 		for _, called := range args {
 			s, err := r.find(cmd.Context(), called)
 			if err == nil {
 				err = r.call(cmd.Context(), http.MethodDelete, sessionPath(s.ID), nil, nil)
 			}
 			if err != nil {
-				failed = append(failed, err)
+				err = explain(err, serverAddress(cmd, p))
+				failed, code = append(failed, err.Error()), max(code, exitCodeOf(err))
 			}
 		}
-		return errors.Join(failed...)
+		if len(failed) > 0 {
+			return exitError{code, errors.New(strings.Join(failed, "; "))}
+		}
+		return nil
 	}
 	return cmd
 }
@@ -279,8 +260,9 @@ func interruptCommand(p process) *cobra.Command {
 		Args:    someArgs(1, 1, "SESSION"),
 	}
 	server := remoteFlags(cmd, p)
-	cmd.ValidArgsFunction = completeSessions(server)
+	cmd.ValidArgsFunction = server.complete(false, nil)
 	run := cmd.Flags().String("run", "", "only this run; refused when another is on")
+	server.completeRun(cmd)
 	force := cmd.Flags().Bool("force", false, "SIGTERM after a second, SIGKILL after another, and the shell last")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return post(cmd, server, args[0], "interrupt", map[string]any{"run_id": *run, "force": *force})
@@ -297,19 +279,18 @@ func signalCommand(p process) *cobra.Command {
 		Args:    someArgs(2, 2, "SESSION and SIGNAL"),
 	}
 	server := remoteFlags(cmd, p)
-	cmd.ValidArgsFunction = completeSessions(server)
+	cmd.ValidArgsFunction = server.complete(false, signalNames)
 	run := cmd.Flags().String("run", "", "only this run; refused when another is on")
+	server.completeRun(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return post(cmd, server, args[0], "signal", map[string]any{"run_id": *run, "signal": args[1]})
 	}
 	return cmd
 }
 
-// post asks a session for something. An empty run_id is the run that is on.
-func post(cmd *cobra.Command, server func() (*remote, error), called, what string, in map[string]any) error {
-	if in["run_id"] == "" {
-		delete(in, "run_id")
-	}
+// post asks a session for something. Its run_id is as a person has it; empty, it is the run that
+// is on.
+func post(cmd *cobra.Command, server finder, called, what string, in map[string]any) error {
 	r, err := server()
 	if err != nil {
 		return err
@@ -318,6 +299,15 @@ func post(cmd *cobra.Command, server func() (*remote, error), called, what strin
 	s, err := r.find(cmd.Context(), called)
 	if err != nil {
 		return err
+	}
+	if in["run_id"] == "" {
+		delete(in, "run_id")
+	} else {
+		run, err := r.findRun(cmd.Context(), s.ID, in["run_id"].(string))
+		if err != nil {
+			return err
+		}
+		in["run_id"] = run.RunID
 	}
 	return r.call(cmd.Context(), http.MethodPost, sessionPath(s.ID, what), in, nil)
 }
@@ -330,12 +320,13 @@ func waitCommand(p process) *cobra.Command {
 		Use:   "wait SESSION [RUN]",
 		Short: "wait for a run to end, and exit as it did",
 		Long: `Wait for a run to end, without RUN the newest, and exit with its exit code; 125 where it
-has none, because it was canceled or refused.` + sessionHelp,
+has none, because it was canceled or refused.` + sessionHelp + runHelp,
 		Example: "  id=$(tandem run -s build --detach -- make)\n  tandem wait build $id && tandem logs build $id",
 		Args:    someArgs(1, 2, "SESSION and perhaps RUN"),
 	}
 	server := remoteFlags(cmd, p)
-	cmd.ValidArgsFunction = completeSessions(server)
+	cmd.ValidArgsFunction = server.complete(false, server.runs)
+	patienceFlag(cmd)
 	timeout := cmd.Flags().Duration("timeout", 0, "wait no longer, and exit with 124; the run goes on")
 	asJSON := cmd.Flags().Bool("json", false, "print the run")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -348,13 +339,11 @@ has none, because it was canceled or refused.` + sessionHelp,
 		if err != nil {
 			return err
 		}
-		var id string
-		if len(args) == 2 {
-			id = args[1]
-		} else if id, err = r.newest(cmd, s.ID); err != nil || id == "" {
+		id, err := r.named(cmd.Context(), s.ID, args[1:])
+		if err != nil {
 			return err
 		}
-		run, err := r.await(cmd, s.ID, id, *timeout)
+		run, err := r.await(cmd.Context(), s.ID, id, *timeout)
 		if err != nil {
 			return err
 		}
@@ -368,33 +357,46 @@ has none, because it was canceled or refused.` + sessionHelp,
 	return cmd
 }
 
-// newest is the run that was asked for last, or "".
-func (r *remote) newest(cmd *cobra.Command, session string) (string, error) {
-	runs, err := r.runs(cmd, session)
-	if err != nil || len(runs) == 0 {
+// named is the id of the run that args name, the newest without any.
+func (r *remote) named(ctx context.Context, session string, args []string) (string, error) {
+	if len(args) == 1 {
+		run, err := r.findRun(ctx, session, args[0])
+		return run.RunID, err
+	}
+	runs, err := r.runs(ctx, session)
+	if err == nil && len(runs) == 0 {
+		err = exitError{exitRefused, errors.New("nothing has run in this session")}
+	}
+	if err != nil {
 		return "", err
 	}
-	return slices.MaxFunc(runs, func(a, b runInfo) int { return int(int64(a.Number) - int64(b.Number)) }).RunID, nil
+	return runs[0].RunID, nil
 }
 
-// await waits for the end of a run, 0 meaning for ever.
-func (r *remote) await(cmd *cobra.Command, session, id string, timeout time.Duration) (runInfo, error) {
+// retryAfter is how long it takes before a server is asked again that could not be reached.
+const retryAfter = 250 * time.Millisecond
+
+// await waits for the end of a run, for timeout at most, 0 meaning for ever, and for as long as
+// the patience lasts for a server that cannot be reached.
+func (r *remote) await(ctx context.Context, session, id string, timeout time.Duration) (run runInfo, err error) {
 	deadline := time.Now().Add(timeout)
+	heard := time.Now()
 	for {
 		step := waitStep
 		if timeout > 0 {
 			step = min(step, max(0, time.Until(deadline)))
 		}
-		var run runInfo
 		q := url.Values{"wait": {strconv.FormatInt(step.Milliseconds(), 10)}}
-		if err := r.call(cmd.Context(), http.MethodGet, sessionPath(session, "run", id)+"?"+q.Encode(), nil, &run); err != nil {
+		err = r.call(ctx, http.MethodGet, sessionPath(session, "run", id)+"?"+q.Encode(), nil, &run)
+		switch {
+		case errors.Is(err, ws.ErrLost) && time.Since(heard) < r.patience:
+			time.Sleep(min(retryAfter, r.patience))
+		case err != nil || run.Last != nil:
 			return run, err
-		}
-		if run.Last != nil {
-			return run, nil
-		}
-		if timeout > 0 && time.Now().After(deadline) {
+		case timeout > 0 && time.Now().After(deadline):
 			return run, exitError{exitTimeout, fmt.Errorf("run %s has not ended within %s: it goes on", id, timeout)}
+		default:
+			heard = time.Now()
 		}
 	}
 }
@@ -416,7 +418,7 @@ func endOf(reason string, exitCode *int, detail string) error {
 
 // open attaches to a session of a remote; id "" makes one that ends with this program.
 func (r *remote) openSession(cmd *cobra.Command, id string, opts ws.SessionOptions) (*ws.Session, error) {
-	opts.DialOptions = r.dialOptions()
+	opts.DialOptions, opts.Patience = r.dialOptions(), r.patience
 	if id == "" {
 		return ws.Create(cmd.Context(), r.base, &ws.CreateOptions{SessionOptions: opts, Ephemeral: true})
 	}

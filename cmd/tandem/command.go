@@ -54,7 +54,7 @@ TANDEM_TOKEN or the file that --token-file or TANDEM_TOKEN_FILE names.`,
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown command %q%s: see 'tandem --help'", args[0], suggestion(cmd, args[0]))
+				return unknownCommand(cmd, args[0])
 			}
 			_, _ = io.WriteString(p.stderr, cmd.UsageString())
 			return exitError{code: exitUsage}
@@ -68,7 +68,9 @@ TANDEM_TOKEN or the file that --token-file or TANDEM_TOKEN_FILE names.`,
 		return usagef("%v: see '%s --help'", err, cmd.CommandPath())
 	})
 	root.AddGroup(&cobra.Group{ID: groupServer, Title: "The server:"}, &cobra.Group{ID: groupClient, Title: "Using it:"})
-	for _, c := range []*cobra.Command{serveCommand(p), unitCommand(p), versionCommand(p), guardCommand(p)} {
+	root.SuggestionsMinimumDistance = 2
+	root.SetHelpCommand(helpCommand())
+	for _, c := range []*cobra.Command{serveCommand(p), unitCommand(p), completionCommand(p), versionCommand(p), guardCommand(p)} {
 		c.GroupID = groupServer
 		root.AddCommand(c)
 	}
@@ -83,6 +85,26 @@ const (
 	groupServer = "server"
 	groupClient = "client"
 )
+
+// helpCommand is "tandem help", which knows what is no command.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Short:  "help about a command",
+		Hidden: true, // "--help" is told
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(cmd.Root(), args[0])
+			}
+			return about.Help()
+		},
+	}
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	return usagef("unknown command %q%s: see 'tandem --help'", name, suggestion(root, name))
+}
 
 func suggestion(cmd *cobra.Command, name string) string {
 	if found := cmd.SuggestionsFor(name); len(found) > 0 {
@@ -104,7 +126,7 @@ func someArgs(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return usagef("%s is missing: see '%s --help'", what, cmd.CommandPath())
+			return usagef("too few arguments: it takes %s, see '%s --help'", what, cmd.CommandPath())
 		case len(args) > most:
 			return usagef("unexpected argument %q: it takes %s, see '%s --help'", args[most], what, cmd.CommandPath())
 		}

@@ -21,17 +21,24 @@ func logsCommand(p process) *cobra.Command {
 		Short: "print what a session, or one run, has put out",
 		Long: `Print the output of a session, or of one of its runs, as far as the server keeps it:
 standard output to standard output, standard error to standard error, byte for byte.
-What is no longer kept is told on standard error.` + sessionHelp,
+What is no longer kept is told on standard error.` + sessionHelp + runHelp,
 		Example: "  tandem logs build -f\n  tandem logs build $run > out.txt\n  tandem logs build --cast > build.cast && asciinema play build.cast",
 		Args:    someArgs(1, 2, "SESSION and perhaps RUN"),
 	}
 	server := remoteFlags(cmd, p)
-	cmd.ValidArgsFunction = completeSessions(server)
+	cmd.ValidArgsFunction = server.complete(false, server.runs)
+	patienceFlag(cmd)
 	follow := cmd.Flags().BoolP("follow", "f", false, "go on with what comes, until the run or the session ends")
 	tail := cmd.Flags().Uint64("tail", 0, "only the last so many positions: bytes of output and events; not for a run")
 	cast := cmd.Flags().Bool("cast", false, "print a recording for asciinema instead")
 	format := cmd.Flags().String("cast-format", "v3", "v3 or v2, with --cast")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case *cast && (*follow || *tail > 0):
+			return usagef("--cast is of what there is: it goes with neither --follow nor --tail")
+		case *tail > 0 && len(args) == 2:
+			return usagef("--tail counts what happens in the session: it does not go with a run")
+		}
 		r, err := server()
 		if err != nil {
 			return err
@@ -41,17 +48,14 @@ What is no longer kept is told on standard error.` + sessionHelp,
 		if err != nil {
 			return err
 		}
-		run := ""
+		run := runInfo{}
 		if len(args) == 2 {
-			run = args[1]
+			if run, err = r.findRun(cmd.Context(), s.ID, args[1]); err != nil {
+				return err
+			}
 		}
-		switch {
-		case *cast && (*follow || *tail > 0):
-			return usagef("--cast is of what there is: it goes with neither --follow nor --tail")
-		case *cast:
-			return r.recording(cmd, s.ID, run, *format, p.stdout)
-		case *tail > 0 && run != "":
-			return usagef("--tail counts what happens in the session: it does not go with a run")
+		if *cast {
+			return r.recording(cmd, s.ID, run.RunID, *format, p.stdout)
 		}
 		ctx, stop := untilSignal(cmd.Context(), p)
 		defer stop()
@@ -105,19 +109,15 @@ func untilSignal(ctx context.Context, p process) (context.Context, func()) {
 }
 
 // logs copies output until errAll, the end of the session, or a signal.
-func (r *remote) logs(ctx context.Context, cmd *cobra.Command, session, run string, tail uint64, follow bool, p process) error {
+func (r *remote) logs(ctx context.Context, cmd *cobra.Command, session string, run runInfo, tail uint64, follow bool, p process) error {
 	l := &logCopy{stdout: p.stdout, stderr: p.stderr, name: cmd.CommandPath(), follow: follow}
-	opts := &ws.SessionOptions{DialOptions: r.dialOptions(), View: true, Tail: tail}
+	opts := &ws.SessionOptions{DialOptions: r.dialOptions(), Patience: r.patience, View: true, Tail: tail}
 	if tail == 0 {
 		opts.After = new(uint64)
 	}
-	if run != "" {
-		var info runInfo
-		if err := r.call(ctx, http.MethodGet, sessionPath(session, "run", run), nil, &info); err != nil {
-			return err
-		}
-		l.run, l.number, l.last = run, info.Number, info.Last
-		opts.After = &info.First
+	if run.RunID != "" {
+		l.run, l.number, l.last = run.RunID, run.Number, run.Last
+		opts.After = &run.First
 	}
 	if !follow {
 		end, err := r.end(ctx, session)
@@ -191,7 +191,8 @@ happens, until the session ends or Ctrl-C.` + sessionHelp,
 		Args:    someArgs(1, 1, "SESSION"),
 	}
 	server := remoteFlags(cmd, p)
-	cmd.ValidArgsFunction = completeSessions(server)
+	cmd.ValidArgsFunction = server.complete(false, nil)
+	patienceFlag(cmd)
 	after := cmd.Flags().Uint64("after", 0, "begin at this position")
 	asJSON := cmd.Flags().Bool("json", false, "print each message as the server sends it, a line each")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -206,7 +207,7 @@ happens, until the session ends or Ctrl-C.` + sessionHelp,
 		}
 		ctx, stop := untilSignal(cmd.Context(), p)
 		defer stop()
-		opts := &ws.SessionOptions{DialOptions: r.dialOptions(), View: true, After: after}
+		opts := &ws.SessionOptions{DialOptions: r.dialOptions(), Patience: r.patience, View: true, After: after}
 		opts.JSON = *asJSON
 		err = ws.Follow(ctx, r.base, s.ID, opts, func(m ws.Message) error {
 			if *asJSON {

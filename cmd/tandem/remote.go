@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,22 +22,28 @@ import (
 
 const defaultURL = "http://127.0.0.1:4477"
 
+// answerLimit is how long a server may take to begin its answer. It is more than waitStep, for
+// which one is asked to wait.
+const answerLimit = waitStep + 30*time.Second
+
 // A remote is the server that a command uses.
 type remote struct {
 	base  string // without a slash at the end
 	token string
 	http  *http.Client
+
+	// patience is how long to try to get a lost connection back, negative: not at all.
+	patience time.Duration
 }
 
 // remoteFlags defines the flags that say which server, and returns what makes a remote of
 // them once they are parsed. Its close lets go of idle connections.
-func remoteFlags(cmd *cobra.Command, p process) func() (*remote, error) {
-	address := cmd.Flags().String("url", "", "address of the server, http(s)://host:port/path or unix:PATH (TANDEM_URL; default "+defaultURL+")")
+func remoteFlags(cmd *cobra.Command, p process) finder {
+	cmd.Flags().String("url", "", "address of the server, http(s)://host:port/path or unix:PATH (TANDEM_URL; default "+defaultURL+")")
 	file := cmd.Flags().String("token-file", "", "file with the token (TANDEM_TOKEN_FILE, or the token itself in TANDEM_TOKEN)")
 	_ = cmd.MarkFlagFilename("token-file")
 	return func() (*remote, error) {
-		given := first(*address, variable(p, "TANDEM_URL"), defaultURL)
-		r, err := newRemote(given)
+		r, err := newRemote(serverAddress(cmd, p))
 		if err != nil {
 			return nil, err
 		}
@@ -44,8 +52,28 @@ func remoteFlags(cmd *cobra.Command, p process) func() (*remote, error) {
 			return nil, err
 		}
 		r.token = first(token, r.token)
+		r.patience = patience(cmd)
 		return r, nil
 	}
+}
+
+// patienceFlag defines the flag of the commands that get lost connections back.
+func patienceFlag(cmd *cobra.Command) {
+	cmd.Flags().Duration("patience", ws.DefaultPatience, "how long to try to get a lost connection back; 0: not at all")
+}
+
+func patience(cmd *cobra.Command) time.Duration {
+	p, err := cmd.Flags().GetDuration("patience")
+	if err == nil && p <= 0 {
+		return -1
+	}
+	return p
+}
+
+// serverAddress is where cmd is to find the server.
+func serverAddress(cmd *cobra.Command, p process) string {
+	flag, _ := cmd.Flags().GetString("url")
+	return first(flag, variable(p, "TANDEM_URL"), defaultURL)
 }
 
 // first is the first of values that is not empty.
@@ -67,6 +95,7 @@ func variable(p process, name string) string {
 // behind its #.
 func newRemote(address string) (*remote, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ResponseHeaderTimeout = answerLimit
 	r := &remote{http: &http.Client{Transport: transport}}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -166,24 +195,16 @@ func (r *remote) open(ctx context.Context, method, path string, in any) (*http.R
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("%w: %w", ws.ErrLost, reason(err))
+		return nil, fmt.Errorf("%w: %w", ws.ErrLost, err)
 	}
 	if res.StatusCode/100 != 2 {
 		defer res.Body.Close()
-		return nil, refusal(res)
+		return nil, needsToken(refusal(res), r.token)
 	}
 	return res, nil
 }
 
-// reason is err without the address, which the user gave.
-func reason(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err
-	}
-	return err
-}
-
-func refusal(res *http.Response) error {
+func refusal(res *http.Response) *ws.RefusedError {
 	e := &ws.RefusedError{Status: res.StatusCode}
 	data, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
 	_ = json.Unmarshal(data, e) // what is none of ours leaves the code empty
@@ -252,6 +273,46 @@ func (r *remote) find(ctx context.Context, called string) (sessionInfo, error) {
 		return found[0], nil
 	}
 	return info, usagef("%q is what %d sessions are called: give the id of one", called, len(found))
+}
+
+// findRun resolves what a person calls a run of a session: its id, a beginning of it, or its
+// number.
+func (r *remote) findRun(ctx context.Context, session, called string) (runInfo, error) {
+	var info runInfo
+	err := r.call(ctx, http.MethodGet, sessionPath(session, "run", called), nil, &info)
+	refused, ok := errors.AsType[*ws.RefusedError](err)
+	if called == "" || !ok || refused.Status != http.StatusNotFound {
+		return info, err
+	}
+	all, listErr := r.runs(ctx, session)
+	if listErr != nil {
+		return info, listErr
+	}
+	var found []runInfo
+	for _, run := range all {
+		if run.Number > 0 && called == strconv.FormatUint(run.Number, 10) {
+			return run, nil
+		}
+		if strings.HasPrefix(run.RunID, called) {
+			found = append(found, run)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return info, err
+	case 1:
+		return found[0], nil
+	}
+	return info, usagef("%q is how the ids of %d runs begin: give more of it, see 'tandem ls %s'", called, len(found), session)
+}
+
+// runs are a session's runs, newest first.
+func (r *remote) runs(ctx context.Context, session string) ([]runInfo, error) {
+	var out struct {
+		Runs []runInfo `json:"runs"`
+	}
+	err := r.call(ctx, http.MethodGet, sessionPath(session, "run"), nil, &out)
+	return out.Runs, err
 }
 
 func (r *remote) list(ctx context.Context) ([]sessionInfo, error) {

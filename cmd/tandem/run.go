@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -46,6 +48,7 @@ The exit code is that of the code; beside that:
   2    wrong flags or arguments
   124  ended by --timeout, or by the server's limit
   125  refused: a wrong token, an unknown session or directory, a full queue; or canceled
+  141  nobody reads its output any more: the code is ended, as SIGPIPE would
   255  the server cannot be reached, or no longer
 
 With --json the field "reason" tells these from the exit codes of the code itself.` + sessionHelp,
@@ -57,6 +60,7 @@ With --json the field "reason" tells these from the exit codes of the code itsel
 		Args: cobra.ArbitraryArgs,
 	}
 	server := remoteFlags(cmd, p)
+	patienceFlag(cmd)
 	var f runFlags
 	fs := cmd.Flags()
 	fs.StringVarP(&f.session, "session", "s", "", "the session to run it in")
@@ -66,9 +70,9 @@ With --json the field "reason" tells these from the exit codes of the code itsel
 	fs.BoolVarP(&f.noStdin, "no-stdin", "n", false, "let the code read nothing")
 	fs.BoolVarP(&f.detach, "detach", "d", false, "print the run's id and do not wait; without -s, the session's id before it")
 	fs.BoolVar(&f.asJSON, "json", false, "print one JSON object at the end, with the output in it")
-	fs.StringVar(&f.id, "run-id", "", "id for the run: the same one again is the same run, not another")
+	fs.StringVar(&f.id, "run-id", "", "id for the run: the same one again is the same run, not another; its output stays with 'tandem logs'")
 	_ = cmd.RegisterFlagCompletionFunc("session", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return sessionNames(cmd, server), cobra.ShellCompDirectiveNoFileComp
+		return server.names(cmd), cobra.ShellCompDirectiveNoFileComp
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		request, err := f.request(args, p.stdin)
@@ -89,7 +93,7 @@ With --json the field "reason" tells these from the exit codes of the code itsel
 			id = s.ID
 		}
 		if f.detach {
-			return r.detach(cmd, id, request, p.stdout, f.asJSON)
+			return r.detach(cmd.Context(), id, request, p.stdout, f.asJSON)
 		}
 		return r.run(cmd, id, request, p, f.asJSON)
 	}
@@ -98,7 +102,7 @@ With --json the field "reason" tells these from the exit codes of the code itsel
 
 // request is the run that was asked for.
 func (f *runFlags) request(args []string, stdin io.Reader) (ws.Run, error) {
-	req := ws.Run{ID: f.id, Code: strings.Join(args, " "), Cwd: f.cwd, Timeout: f.timeout}
+	req := ws.Run{ID: f.id, Code: strings.Join(args, " "), Cwd: f.cwd, Timeout: (f.timeout + time.Millisecond - 1).Truncate(time.Millisecond)}
 	if f.timeout < 0 {
 		return req, usagef("--timeout %s: give how long the run may take, as 90s", f.timeout)
 	}
@@ -107,34 +111,45 @@ func (f *runFlags) request(args []string, stdin io.Reader) (ws.Run, error) {
 		return req, err
 	}
 	req.Env = vars
-	if len(args) > 0 {
+	if strings.TrimSpace(req.Code) != "" {
 		if !f.noStdin && !f.detach {
 			req.Stdin = sessions.OpenStdin
 		}
 		return req, nil
 	}
+	if len(args) > 0 {
+		return req, errNoCode()
+	}
 	code, err := io.ReadAll(io.LimitReader(stdin, sessions.MaxCode+1))
 	if err != nil {
 		return req, fmt.Errorf("read the code from standard input: %w", err)
+	}
+	if len(code) > sessions.MaxCode {
+		return req, usagef("the code on standard input is too large: at most %d bytes", sessions.MaxCode)
 	}
 	if !utf8.Valid(code) {
 		return req, usagef("the code on standard input is not UTF-8")
 	}
 	req.Code = string(code)
 	if strings.TrimSpace(req.Code) == "" {
-		return req, usagef("there is no code: give it after --, or on standard input")
+		return req, errNoCode()
 	}
 	return req, nil
 }
 
-// detach starts a run that is not waited for.
-func (r *remote) detach(cmd *cobra.Command, id string, req ws.Run, stdout io.Writer, asJSON bool) error {
+func errNoCode() error {
+	return usagef("there is no code: give it after --, or on standard input")
+}
+
+// detach starts a run that is not waited for, without a session in one that is made for it.
+func (r *remote) detach(ctx context.Context, id string, req ws.Run, stdout io.Writer, asJSON bool) error {
+	var out struct {
+		SessionID string `json:"session_id"`
+		RunID     string `json:"run_id"`
+	}
 	made := id == ""
 	if made {
-		var out struct {
-			SessionID string `json:"session_id"`
-		}
-		if err := r.call(cmd.Context(), "POST", "/session", map[string]string{}, &out); err != nil {
+		if err := r.call(ctx, http.MethodPost, "/session", map[string]string{}, &out); err != nil {
 			return err
 		}
 		id = out.SessionID
@@ -143,11 +158,10 @@ func (r *remote) detach(cmd *cobra.Command, id string, req ws.Run, stdout io.Wri
 	if req.ID != "" {
 		in["run_id"] = req.ID
 	}
-	var out struct {
-		SessionID string `json:"session_id"`
-		RunID     string `json:"run_id"`
-	}
-	if err := r.call(cmd.Context(), "POST", sessionPath(id, "run"), in, &out); err != nil {
+	if err := r.call(ctx, http.MethodPost, sessionPath(id, "run"), in, &out); err != nil {
+		if made {
+			_ = r.call(ctx, http.MethodDelete, sessionPath(id), nil, nil)
+		}
 		return err
 	}
 	out.SessionID = id
@@ -162,23 +176,28 @@ func (r *remote) detach(cmd *cobra.Command, id string, req ws.Run, stdout io.Wri
 }
 
 // run runs it and sees it to its end.
-func (r *remote) run(cmd *cobra.Command, id string, req ws.Run, p process, asJSON bool) error {
-	say := func(string) {}
+func (r *remote) run(cmd *cobra.Command, id string, req ws.Run, p process, asJSON bool) (err error) {
+	say := func(text string) { _, _ = fmt.Fprintf(p.stderr, "%s: %s\n", cmd.CommandPath(), text) }
+	progress := func(string) {}
 	if isTerminal(p.stderr) {
-		say = func(text string) { _, _ = fmt.Fprintf(p.stderr, "%s: %s\n", cmd.CommandPath(), text) }
+		progress = say
 	}
 	s, err := r.openSession(cmd, id, ws.SessionOptions{
-		Lost: func(err error) { say("the connection was lost, trying again: " + err.Error()) },
+		Lost: func(err error) { progress("the connection was lost, trying again: " + cause(err).Error()) },
 		Event: func(m ws.Message) {
 			if m.Type == ws.TypeRunQueued {
-				say(fmt.Sprintf("waiting for %d runs before this one", m.Ahead))
+				progress(fmt.Sprintf("queued: %d before it", m.Ahead))
 			}
 		},
 	})
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer func() {
+		if !errors.Is(err, errLeft) { // that waits for no goodbye
+			_ = s.Close()
+		}
+	}()
 	signals, stop := p.signals()
 	defer stop()
 	c, err := s.Run(cmd.Context(), req)
@@ -188,67 +207,94 @@ func (r *remote) run(cmd *cobra.Command, id string, req ws.Run, p process, asJSO
 	if req.Stdin == sessions.OpenStdin {
 		// Nobody waits for this one: a read of a terminal cannot be called off. It ends with
 		// its input, or with the program.
-		go feed(c.Stdin(), p.stdin)
+		go feed(c.Stdin(), p.stdin, say)
 	}
-	ctx, cancel := context.WithCancel(cmd.Context())
+	ctx, cancel := context.WithCancelCause(cmd.Context())
 	var pressing sync.WaitGroup
-	pressing.Go(func() { passOn(ctx, c, signals, say) })
+	pressing.Go(func() { passOn(ctx, cancel, c, signals, progress) })
 	defer pressing.Wait()
-	defer cancel()
+	defer cancel(nil)
 	if asJSON {
 		return printResult(ctx, p.stdout, s, c)
 	}
 	res, err := c.Copy(ctx, p.stdout, p.stderr)
 	if err != nil {
-		return r.broken(c, err)
+		return broken(c, err)
 	}
 	if res.Lost > 0 {
-		_, _ = fmt.Fprintf(p.stderr, "%s: %d bytes and events were no longer kept by the server when the connection was back: output may be missing\n", cmd.CommandPath(), res.Lost)
+		say(fmt.Sprintf("%d bytes and events were no longer kept by the server when they were asked for: output may be missing", res.Lost))
 	}
 	return endOf(res.Reason, res.ExitCode, res.Message)
 }
 
-// feed passes input on until either side ends.
-func feed(to io.WriteCloser, from io.Reader) {
-	_, err := io.Copy(to, from)
-	if err == nil {
-		_ = to.Close()
+// feed passes input on until either side ends. Input that cannot be read is input that ends.
+func feed(to io.WriteCloser, from io.Reader, say func(string)) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if _, failed := to.Write(buf[:n]); failed != nil {
+			return // the run takes no more
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				say("standard input: " + err.Error())
+			}
+			_ = to.Close()
+			return
+		}
 	}
 }
 
+// errLeft is the end for somebody who would not wait for an answer any more.
+var errLeft = errors.New("left without an answer from the server: the run may go on")
+
 // passOn has each SIGINT interrupt the run, from the second on by force, and any other signal
-// cancel it. It returns when ctx ends.
-func passOn(ctx context.Context, c *ws.Command, signals <-chan os.Signal, say func(string)) {
-	force := false
-	for {
+// cancel it. It returns when ctx ends, and from the third on ends that with errLeft if the server
+// has not answered what was asked before.
+func passOn(ctx context.Context, leave context.CancelCauseFunc, c *ws.Command, signals <-chan os.Signal, progress func(string)) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	var unanswered atomic.Int32
+	for n := 1; ; n++ {
 		var sig os.Signal
 		select {
 		case <-ctx.Done():
 			return
 		case sig = <-signals:
 		}
-		var err error
-		if sig == os.Interrupt {
-			if !force {
-				say("interrupting; once more ends it by force")
-			}
-			err = c.Interrupt(ctx, force)
-			force = true
-		} else {
-			err = c.Cancel(ctx)
+		if n > 2 && unanswered.Load() > 0 {
+			leave(exitError{exitLost, errLeft})
+			return
 		}
-		if refused, ok := errors.AsType[*ws.RefusedError](err); ok && refused.Code == "RUN_NOT_RUNNING" && sig == os.Interrupt {
-			_ = c.Cancel(ctx) // it waits in the queue
+		if n == 1 && sig == os.Interrupt {
+			progress("interrupting; once more ends it by force")
+		}
+		unanswered.Add(1)
+		asking.Go(func() {
+			defer unanswered.Add(-1)
+			ask(ctx, c, sig == os.Interrupt, n > 1)
+		})
+	}
+}
+
+// ask has the run interrupted, or canceled, which a run that waits in the queue is in any case.
+func ask(ctx context.Context, c *ws.Command, interrupt, force bool) {
+	if interrupt {
+		err := c.Interrupt(ctx, force)
+		refused, ok := errors.AsType[*ws.RefusedError](err)
+		if !ok || refused.Code != "RUN_NOT_RUNNING" {
+			return
 		}
 	}
+	_ = c.Cancel(ctx)
 }
 
 // cancelWait is how long a run is given to be told that nobody wants its output.
 const cancelWait = 5 * time.Second
 
 // broken ends the run whose output cannot be written, as a pipe that breaks ends a program.
-func (r *remote) broken(c *ws.Command, err error) error {
-	if errors.Is(err, ws.ErrLost) || errors.Is(err, ws.ErrSessionClosed) || errors.As(err, new(*ws.RefusedError)) {
+func broken(c *ws.Command, err error) error {
+	if errors.Is(err, errLeft) || errors.Is(err, ws.ErrLost) || errors.Is(err, ws.ErrSessionClosed) || errors.As(err, new(*ws.RefusedError)) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cancelWait)
