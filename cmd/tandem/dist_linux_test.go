@@ -24,9 +24,9 @@ func TestDist(t *testing.T) {
 	var outs, sums []string
 	for i, umask := range []string{"022", "077"} {
 		place := filepath.Join(t.TempDir(), strings.Repeat("deeper ", i), "src")
-		shell(t, nil, `mkdir -p "$1"
+		runScript(t, nil, `mkdir -p "$1"
 			tar -C ../.. --exclude=./.git --exclude=node_modules --exclude=./bin --exclude=./dist -cf - . | tar -C "$1" -xf -`, place)
-		shell(t, []string{"VERSION=" + version, "SOURCE_DATE_EPOCH=1700000000", "TZ=UTC-" + umask[1:2]},
+		runScript(t, []string{"VERSION=" + version, "SOURCE_DATE_EPOCH=1700000000", "TZ=UTC-" + umask[1:2]},
 			`umask "$1"; "$2/cmd/tandem/dist/build.sh" "$2/out" "$3"`, umask, place, runtime.GOARCH)
 		b, err := os.ReadFile(filepath.Join(place, "out", "SHA256SUMS"))
 		if err != nil {
@@ -37,12 +37,12 @@ func TestDist(t *testing.T) {
 	if sums[0] != sums[1] {
 		t.Errorf("the same sources give\n%s and\n%s", sums[0], sums[1])
 	}
-	if got := shell(t, nil, `cd "$1" && sha256sum --quiet -c SHA256SUMS && wc -l <SHA256SUMS`, outs[0]); got != "4\n" {
+	if got := runScript(t, nil, `cd "$1" && sha256sum --quiet -c SHA256SUMS && wc -l <SHA256SUMS`, outs[0]); got != "4\n" {
 		t.Errorf("checksums of %s files, want those of the program, the archive and two packages", got)
 	}
 
 	bin := filepath.Join(outs[0], "tandem_linux_"+runtime.GOARCH)
-	if got, want := shell(t, nil, `"$1" version`, bin), "tandem "+version+" "; !strings.HasPrefix(got, want) {
+	if got, want := runScript(t, nil, `"$1" version`, bin), "tandem "+version+" "; !strings.HasPrefix(got, want) {
 		t.Errorf("the program says %q, want %q", got, want)
 	}
 	f, err := elf.Open(bin)
@@ -106,12 +106,12 @@ func TestVersionOfSources(t *testing.T) {
 	repo := t.TempDir()
 	git := func(script string) string {
 		t.Helper()
-		return strings.TrimSpace(shell(t, []string{
+		return strings.TrimSpace(runScript(t, []string{
 			"GIT_AUTHOR_NAME=test", "GIT_AUTHOR_EMAIL=t@localhost", "GIT_COMMITTER_NAME=test", "GIT_COMMITTER_EMAIL=t@localhost",
 			"GIT_COMMITTER_DATE=2030-01-02T03:04:05+0200", "GIT_CONFIG_GLOBAL=/dev/null", "SCRIPT=cmd/tandem/dist/version.sh",
 		}, `cd "$1"; eval "$2"`, repo, script))
 	}
-	shell(t, nil, `mkdir -p "$1/cmd/tandem/dist"; cp dist/version.sh "$1/cmd/tandem/dist"`, repo)
+	runScript(t, nil, `mkdir -p "$1/cmd/tandem/dist"; cp dist/version.sh "$1/cmd/tandem/dist"`, repo)
 	if got := git("$SCRIPT"); got != "" {
 		t.Errorf("a tarball: %q", got)
 	}
@@ -139,16 +139,16 @@ func TestVersionOfSources(t *testing.T) {
 	}
 }
 
-// shell runs a script, which must succeed, and returns what it printed.
-func shell(t *testing.T, env []string, script string, args ...string) string {
+// runScript runs a shell script, which must succeed, and returns what it printed.
+func runScript(t *testing.T, env []string, code string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-euc", script, "bash"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-euc", code, "bash"}, args...)...)
 	cmd.Env = append(os.Environ(), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s: %v: %s%s", script, err, out, &stderr)
+		t.Fatalf("%s: %v: %s%s", code, err, out, &stderr)
 	}
 	return string(out)
 }

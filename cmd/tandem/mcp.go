@@ -52,7 +52,7 @@ and pages of other origins are refused. Without a token only loopback addresses 
 	cmd.Flags().StringVar(&f.cwd, "cwd", "", "directory that each client's session begins in, made where it is missing")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "serve over HTTP instead: host:port, port 0 picks a free one; or unix:PATH")
 	_ = cmd.RegisterFlagCompletionFunc("session", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return sessionNames(cmd, server), cobra.ShellCompDirectiveNoFileComp
+		return server.names(cmd), cobra.ShellCompDirectiveNoFileComp
 	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if f.session != "" && f.cwd != "" {
