@@ -295,7 +295,7 @@ func testNames(t *testing.T, s shell) {
 		t.Errorf("%q", got)
 	}
 	d := s.call(t, "run", "-s", "twin", "--", "true")
-	if oneLineOf(t, d, "run", `"twin" is what 2 sessions are called: give the id of one, see 'tandem ls'`); d.code != 2 {
+	if oneLineOf(t, d, "run", `"twin" is what 2 sessions are called: give the id of one`); d.code != 2 {
 		t.Errorf("exit code %d", d.code)
 	}
 	for _, id := range []string{one, two, three} {

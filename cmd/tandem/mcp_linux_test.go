@@ -698,8 +698,8 @@ func testMCPRefusedStart(t *testing.T, p *program) {
 		want      string
 	}{
 		"unreachable": {[]string{"--url", "http://127.0.0.1:1"}, nil, exitLost, "http://127.0.0.1:1"},
-		"no token":    {[]string{"--url", guarded.url}, nil, exitRefused, "UNAUTHORIZED"},
-		"wrong token": {[]string{"--url", guarded.url}, map[string]string{"TANDEM_TOKEN": "wrong"}, exitRefused, "UNAUTHORIZED"},
+		"no token":    {[]string{"--url", guarded.url}, nil, exitRefused, "a token is needed"},
+		"wrong token": {[]string{"--url", guarded.url}, map[string]string{"TANDEM_TOKEN": "wrong"}, exitRefused, "the token is wrong"},
 		"view token":  {[]string{"--url", guarded.url}, map[string]string{"TANDEM_TOKEN": "looking"}, exitRefused, "viewing"},
 		"session":     {[]string{"--url", p.url, "--session", "no such"}, nil, exitRefused, "no such"},
 		"both":        {[]string{"--url", p.url, "--session", "x", "--cwd", "/"}, nil, exitUsage, "--cwd"},
