@@ -392,7 +392,8 @@ func testMCPLongOutput(t *testing.T, p *program) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	res := a.ask(ctx, "run", arguments{"code": "seq 1 200000; echo end >&2"})
+	// The two pipes have no order between them but that of time.
+	res := a.ask(ctx, "run", arguments{"code": "seq 1 200000; sleep 0.5; echo end >&2"})
 	if text := textIn(res); !strings.Contains(text, "bytes are left out here: read_output with after=") || !strings.Contains(text, "<stderr>\nend\n</stderr>\n") {
 		t.Errorf("%.300q", text)
 	}
