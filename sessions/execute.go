@@ -547,13 +547,23 @@ func (x *execution) lookAgain(now time.Time) {
 		x.idleShell(now)
 		x.nudge = now.Add(nudgeAfter / 10)
 	case x.idleShell(now) || x.nudges == maxNudges:
-	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid):
+	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid, x.mayTrap()):
 		x.nudges++
 		x.nudge = now.Add(nudgeAfter)
 	case x.hit.wasted(x.sh.pid, x.s.m.bashComm):
 		x.nudges++
 		x.interrupt = true
 	}
+}
+
+// trapping is code that may set a trap.
+var trapping = regexp.MustCompile(`\btrap\b`)
+
+// mayTrap reports whether the shell may have a trap for SIGINT, as far as can be told from
+// outside: bash catches it in any case.
+func (x *execution) mayTrap() bool {
+	c := x.s.checkpoint
+	return trapping.MatchString(x.r.req.Code) || c != nil && (bytes.Contains(c.traps, []byte("SIGINT")) || trapping.Match(c.functions))
 }
 
 // rungAt is when the next rung of the ladder is due.

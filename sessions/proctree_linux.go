@@ -218,30 +218,23 @@ func interruptForeground(session, run procSet, shell int) hitList {
 			return mine
 		}
 		maps.DeleteFunc(mine, func(pid int, _ string) bool { _, again := hit[pid]; return again })
-		hit.interrupt(mine, shell)
+		hit.add(mine)
 	}
 	return hit
 }
 
-// stopShell keeps a shell from starting anything until the returned function is called: what is
-// in the foreground is then still there when it has been found.
+// stopShell keeps a shell still until the returned function is called: what is in its
+// foreground is then still there when it has been found, and it sees no child die of a SIGINT
+// that it did not get itself, upon which it would go on to the next command.
 func stopShell(pid int) (goOn func()) {
 	_ = unix.Kill(pid, unix.SIGSTOP)
 	return func() { _ = unix.Kill(pid, unix.SIGCONT) }
 }
 
-// interrupt sends SIGINT to what is in the foreground, if anything is, and adds it to the list.
-// The shell gets it too, and first: one that sees its child die of a SIGINT that it did not get
-// itself goes on to the next command. What it got before it may have lost while it forked.
-func (hit hitList) interrupt(foreground hitList, shell int) {
-	if len(foreground) == 0 {
-		return
-	}
-	_ = unix.Kill(shell, unix.SIGINT)
+// add sends SIGINT to what is in the foreground, and adds it to the list.
+func (hit hitList) add(foreground hitList) {
 	for pid := range foreground {
-		if pid != shell {
-			_ = unix.Kill(pid, unix.SIGINT)
-		}
+		_ = unix.Kill(pid, unix.SIGINT)
 	}
 	maps.Copy(hit, foreground)
 }
@@ -250,7 +243,12 @@ func (hit hitList) interrupt(foreground hitList, shell int) {
 // not reached: what was only just being started, and of what is outside the shell's process
 // group (under set -m a job has its own, setsid makes one) the newest group. It adds those
 // to the list and reports whether there were any.
-func (hit hitList) interruptMissed(run procSet, shell int) (any bool) {
+//
+// The shell gets the signal again too: the one before it may have lost while it forked. But not
+// where it may have a trap, which would be set off again; and then what is new in its own group
+// may be what the trap has started, to clean up, and is left alone if the interrupt reached
+// anything that the trap may have been set off by.
+func (hit hitList) interruptMissed(run procSet, shell int, mayTrap bool) (any bool) {
 	defer stopShell(shell)()
 	newest := 0
 	missed := map[int]hitList{}
@@ -271,8 +269,13 @@ func (hit hitList) interruptMissed(run procSet, shell int) (any bool) {
 	if foreground == nil {
 		foreground = hitList{}
 	}
-	maps.Copy(foreground, missed[shell])
-	hit.interrupt(foreground, shell)
+	if !mayTrap || len(hit) == 1 {
+		maps.Copy(foreground, missed[shell])
+	}
+	if !mayTrap && len(foreground) > 0 {
+		_ = unix.Kill(shell, unix.SIGINT)
+	}
+	hit.add(foreground)
 	return len(foreground) > 0
 }
 

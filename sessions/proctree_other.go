@@ -38,7 +38,7 @@ func interruptForeground(session, run procSet, shell int) hitList {
 	return nil
 }
 
-func (hit hitList) interruptMissed(run procSet, shell int) bool { return false }
+func (hit hitList) interruptMissed(run procSet, shell int, mayTrap bool) bool { return false }
 
 func (hit hitList) wasted(shell int, shellComm string) bool { return false }
 

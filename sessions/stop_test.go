@@ -58,6 +58,34 @@ func TestInterruptKeepsTheShell(t *testing.T) {
 	}
 }
 
+// A trap is set off once by an interrupt, and what it does to clean up is left alone.
+func TestInterruptSetsATrapOffOnce(t *testing.T) {
+	t.Parallel()
+	// What says go is not the shell, and is no bash: bash may lose what comes while it forks.
+	const work = "; sh -c 'echo go; exec sleep 600'; echo after"
+	const trap = `trap 'echo trapped; sleep 1; echo cleaned' INT`
+	for name, c := range map[string]struct{ before, code string }{
+		"of the run's code": {"true", trap + work},
+		"of before":         {trap, "true" + work},
+		"set by a function": {`clean() { ` + trap + `; }`, "clean" + work},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+			sessionstest.Run(t, s, c.before+"; sleep 600 & :")
+			sessionstest.Checkpoint(t, s)
+			run := sessionstest.Submit(t, s, sessions.RunRequest{Code: c.code})
+			sessionstest.AwaitOutput(t, run, "go\n")
+			if err := s.Interrupt(run.ID(), false); err != nil {
+				t.Fatal(err)
+			}
+			if res := sessionstest.Wait(t, run); res.Stdout != "go\ntrapped\ncleaned\nafter\n" {
+				t.Errorf("%q", res.Stdout)
+			}
+		})
+	}
+}
+
 // A shell that handles signals for ever and does nothing else, as bash 5.2 can come to do, is
 // replaced without having to be forced.
 func TestInterruptEndsAShellThatSpins(t *testing.T) {
