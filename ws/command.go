@@ -76,8 +76,11 @@ func (s *Session) Run(ctx context.Context, r Run) (*Command, error) {
 		return nil, err
 	}
 	s.commands = append(s.commands, c)
+	conn := s.conn // nil: resume asks
 	s.mu.Unlock()
-	s.send(c.request)
+	if conn != nil {
+		_ = conn.send(s.ctx, c.request)
+	}
 	return c, nil
 }
 

@@ -83,27 +83,27 @@ func (in *input) pump() {
 	in.sending.Lock()
 	defer in.sending.Unlock()
 	for {
-		m, ok := in.next()
+		conn, m, ok := in.next()
 		if !ok {
 			return
 		}
-		in.c.s.send(m)
+		_ = conn.send(in.c.s.ctx, m)
 	}
 }
 
 // next is the next message to send.
-func (in *input) next() (m outgoing, ok bool) {
+func (in *input) next() (conn *Client, m outgoing, ok bool) {
 	s := in.c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !in.open || !s.up || in.err != nil || in.c.end != nil || in.c.err != nil {
-		return m, false
+		return nil, m, false
 	}
 	if rest := in.kept[in.sent:]; len(rest) > 0 {
 		most := mostInput
 		if in.probes {
 			if in.sent > 0 {
-				return m, false
+				return nil, m, false
 			}
 			most = probeInput
 		}
@@ -111,13 +111,13 @@ func (in *input) next() (m outgoing, ok bool) {
 		at := in.taken + uint64(in.sent)
 		in.sent += len(p)
 		text := base64.StdEncoding.EncodeToString(p)
-		return outgoing{Type: typeStdin, Ref: refStdin + in.c.id, RunID: in.c.id, Base64: &text, Offset: &at}, true
+		return s.conn, outgoing{Type: typeStdin, Ref: refStdin + in.c.id, RunID: in.c.id, Base64: &text, Offset: &at}, true
 	}
 	if in.eof && !in.told && !in.closed {
 		in.told = true
-		return outgoing{Type: typeStdinClose, Ref: refClose + in.c.id, RunID: in.c.id}, true
+		return s.conn, outgoing{Type: typeStdinClose, Ref: refClose + in.c.id, RunID: in.c.id}, true
 	}
-	return m, false
+	return nil, m, false
 }
 
 // restartLocked is for a new connection, which knows nothing.

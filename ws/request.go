@@ -104,6 +104,9 @@ func (s *Session) Input(ctx context.Context, runID, text string) error {
 	if err := s.wait(ctx, func() bool { return s.up }); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	refused.err = nil // of connections before
+	s.mu.Unlock()
 	s.send(outgoing{Type: typeStdin, Ref: ref, RunID: runID, Text: &text})
 	if _, err := s.requestOnce(ctx, outgoing{Type: typePing}); err != nil {
 		return err

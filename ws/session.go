@@ -26,6 +26,7 @@ type Session struct {
 	mu       sync.Mutex
 	changed  chan struct{}       // closed and replaced when any of this has changed
 	up       bool                // there is a connection, and it has been told what it must be told
+	conn     *Client             // that one; nil while not up
 	window   int                 // bytes of input the server holds for each run
 	commands []*Command          // unfinished, in the order they were asked for
 	numbered map[uint64]*Command // those whose number is known, until they are done with
@@ -148,7 +149,7 @@ func (s *Session) read(m Message) {
 func (s *Session) down() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.up = false
+	s.up, s.conn = false, nil
 	s.signalLocked()
 }
 
@@ -311,27 +312,30 @@ func (s *Session) answerLocked(m *Message) {
 // resume tells a new connection what it must know: the runs that may not have been asked for,
 // and the input that may not have arrived.
 func (s *Session) resume(m *Message) {
+	conn := s.stream.current()
 	s.mu.Lock()
-	s.up, s.window = true, m.StdinWindow
+	s.window = m.StdinWindow
 	if m.Run != nil {
 		s.learnLocked(m.Run.RunID, m.Run.Number)
-	}
-	var again, feeding []*Command
-	for _, c := range s.commands {
-		if !c.told {
-			again = append(again, c)
-		}
-		c.in.restartLocked()
-		feeding = append(feeding, c)
 	}
 	for _, a := range s.answers {
 		a.err = errCut
 	}
 	s.signalLocked()
-	s.mu.Unlock()
-	for _, c := range again {
-		s.send(c.request)
+	for i := 0; i < len(s.commands); i++ { // what is asked for meanwhile comes after these
+		c := s.commands[i]
+		c.in.restartLocked()
+		if c.told {
+			continue
+		}
+		s.mu.Unlock()
+		_ = conn.send(s.ctx, c.request)
+		s.mu.Lock()
 	}
+	s.up, s.conn = true, conn
+	feeding := append([]*Command(nil), s.commands...)
+	s.signalLocked()
+	s.mu.Unlock()
 	for _, c := range feeding {
 		c.in.pump()
 	}
@@ -340,7 +344,10 @@ func (s *Session) resume(m *Message) {
 // send sends on the connection there is. What cannot be sent is sent again on the next one,
 // or its sender learns that there is a next one.
 func (s *Session) send(m outgoing) {
-	if conn := s.stream.current(); conn != nil {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn != nil {
 		// Not with the caller's context: its end would be that of the connection.
 		_ = conn.send(s.ctx, m)
 	}

@@ -78,6 +78,7 @@ type stream struct {
 	conn *Client
 	pos  uint64
 	met  bool // pos means something
+	over bool // it has been closed
 }
 
 // newStream takes the address of a server, as http://host:port/path or ws://host:port/path.
@@ -130,9 +131,12 @@ func (s *stream) next(ctx context.Context) (Message, error) {
 			return m, nil
 		}
 		conn.CloseNow()
-		s.drop()
+		over := s.drop()
 		if ctx.Err() != nil {
 			return Message{}, context.Cause(ctx)
+		}
+		if over {
+			return Message{}, errClosed
 		}
 		switch websocket.CloseStatus(err) {
 		case CloseSessionClosed:
@@ -146,14 +150,15 @@ func (s *stream) next(ctx context.Context) (Message, error) {
 	}
 }
 
-// drop forgets the connection.
-func (s *stream) drop() {
+// drop forgets the connection, and reports whether there is to be no other.
+func (s *stream) drop() (over bool) {
 	s.mu.Lock()
-	s.conn = nil
+	s.conn, over = nil, s.over
 	s.mu.Unlock()
 	if s.down != nil {
 		s.down()
 	}
+	return over
 }
 
 // current is the connection there is, or nil.
@@ -262,6 +267,9 @@ func (s *stream) address() string {
 
 // close ends the connection there is, with a goodbye.
 func (s *stream) close() {
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	if conn := s.current(); conn != nil {
 		_ = conn.Close()
 	}

@@ -70,7 +70,7 @@ TANDEM_TOKEN or the file that --token-file or TANDEM_TOKEN_FILE names.`,
 	root.AddGroup(&cobra.Group{ID: groupServer, Title: "The server:"}, &cobra.Group{ID: groupClient, Title: "Using it:"})
 	root.SuggestionsMinimumDistance = 2
 	root.SetHelpCommand(helpCommand())
-	for _, c := range []*cobra.Command{serveCommand(p), unitCommand(p), completionCommand(p), versionCommand(p), guardCommand(p)} {
+	for _, c := range []*cobra.Command{serveCommand(p), unitCommand(p), doctorCommand(p), completionCommand(p), versionCommand(p), guardCommand(p)} {
 		c.GroupID = groupServer
 		root.AddCommand(c)
 	}

@@ -1,0 +1,26 @@
+package sessions
+
+import (
+	"math/rand/v2"
+	"os"
+)
+
+// CheckDir makes a private directory as [New] would, removes it, and returns where that was.
+func CheckDir() (string, error) {
+	dir, err := privateDir("")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Remove(dir)
+}
+
+// CheckCgroups tells why sessions get no cgroups of their own here; nil: they do. It makes
+// one and removes it.
+func CheckCgroups() error {
+	g, err := newCgroup(rand.Uint64())
+	if err != nil {
+		return err
+	}
+	g.remove()
+	return nil
+}
