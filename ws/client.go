@@ -92,6 +92,7 @@ func Dial(ctx context.Context, url string, opts *DialOptions) (*Client, error) {
 	conn, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{
 		HTTPClient: opts.HTTPClient, HTTPHeader: header, Subprotocols: []string{proto},
 		OnPingReceived: func(context.Context, []byte) bool { c.life.Reset(silenceLimit); return true },
+		OnPongReceived: func(context.Context, []byte) { c.life.Reset(silenceLimit) }, // of a server that is held up
 	})
 	if err != nil {
 		return nil, refused(res, err)

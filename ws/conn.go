@@ -33,6 +33,7 @@ type conn struct {
 	session *sessions.Session
 	reader  *sessions.Reader
 	view    bool
+	after   *uint64 // where the client has said that it goes on; nil: it did not
 	binary  bool
 	window  uint64 // 0: none
 
@@ -85,7 +86,7 @@ func newConn(h *Handler) *conn {
 }
 
 func (c *conn) attach(s *sessions.Session, r *sessions.Reader, q query) {
-	c.session, c.reader, c.view, c.window = s, r, q.view, q.window
+	c.session, c.reader, c.view, c.after, c.window = s, r, q.view, q.after, q.window
 	c.out.pos, c.out.ticked = r.Start(), r.Start()
 	c.handed.Store(r.Start())
 	c.acked.Store(r.Start())
@@ -119,11 +120,20 @@ func isGoodbye(err error) bool {
 	return false
 }
 
+// broken reports whether the connection is ending because it broke: its client may come back.
+func (c *conn) broken() bool {
+	cause := context.Cause(c.ctx)
+	code, _ := closeOf(cause)
+	return !c.view && (code == websocket.StatusInternalError && websocket.CloseStatus(cause) == -1 || errors.Is(cause, errDead))
+}
+
 // end ends the connection for whichever goroutine comes first, and returns for both when
-// it is closed. Nothing is held back for it from here on.
+// it is closed. Nothing is held back for it from here on, unless it broke.
 func (c *conn) end(err error) {
 	c.cancel(err)
-	c.reader.Close()
+	if !c.broken() {
+		c.reader.Close()
+	}
 	if errors.Is(err, errWrite) {
 		// The peer may have said goodbye before it left: let the reader see.
 		_ = c.nc.SetReadDeadline(time.Now().Add(time.Second))

@@ -92,6 +92,7 @@ type Handler struct {
 	drained   chan struct{} // closed once closing and nothing is served
 	conns     map[*conn]struct{}
 	ephemeral map[string]*ephemeral // by session id
+	absent    map[string][]*absent  // by session id
 }
 
 // New makes a Handler.
@@ -126,6 +127,7 @@ func New(cfg Config) *Handler {
 		drained:   make(chan struct{}),
 		conns:     map[*conn]struct{}{},
 		ephemeral: map[string]*ephemeral{},
+		absent:    map[string][]*absent{},
 	}
 }
 
@@ -189,6 +191,7 @@ func (h *Handler) Close(ctx context.Context) error {
 		c.cancel(errStopping)
 	}
 	h.mu.Unlock()
+	h.releaseAll()
 
 	grace, cancel := context.WithTimeout(ctx, closeGrace)
 	defer cancel()
@@ -260,7 +263,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, open func(query)
 		h.refuse(w, err)
 		return false
 	}
-	defer reader.Close()
+	kept := false // for a client that may come back
+	defer func() {
+		if !kept {
+			reader.Close()
+		}
+	}()
 	c, err := h.upgrade(w, r)
 	if err != nil {
 		h.log.Debug("websocket refused", "session", s.ID(), "error", err)
@@ -271,8 +279,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, open func(query)
 	c.asked = r.Context()
 	defer context.AfterFunc(h.cfg.Revoked(r), func() { c.cancel(errRevoked) })()
 	h.track(c)
+	h.welcome(c)
 	cause, clean := c.serve(snap)
 	h.log.Debug("websocket ended", "session", s.ID(), "cause", cause)
+	if kept = !clean && c.broken(); kept {
+		h.expect(c)
+	} else {
+		reader.Close()
+	}
 	h.untrack(c, clean)
 	return true
 }

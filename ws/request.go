@@ -40,6 +40,8 @@ func (s *Session) requestOnce(ctx context.Context, m outgoing) (*Message, error)
 	if err := s.wait(ctx, func() bool { return a.message != nil || a.err != nil }); err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return a.message, a.err
 }
 

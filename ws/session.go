@@ -236,7 +236,16 @@ func (s *Session) gapLocked(gap *Message) {
 		}
 		s.finishLocked(end)
 	}
+	// One run is on at a time: what had started and is not on any more has ended in the gap.
+	for _, c := range s.numbered {
+		if gap.Run == nil || gap.Run.RunID != c.id {
+			c.failLocked(errForgotten)
+			s.forgetLocked(c)
+		}
+	}
 }
+
+var errForgotten = errors.New("how the run ended is no longer kept by the server")
 
 // learnLocked notes by which number output will name a run.
 func (s *Session) learnLocked(id string, number uint64) {
@@ -319,7 +328,9 @@ func (s *Session) resume(m *Message) {
 		s.learnLocked(m.Run.RunID, m.Run.Number)
 	}
 	for _, a := range s.answers {
-		a.err = errCut
+		if a.message == nil {
+			a.err = errCut
+		}
 	}
 	s.signalLocked()
 	for i := 0; i < len(s.commands); i++ { // what is asked for meanwhile comes after these

@@ -262,6 +262,39 @@ func TestSessionSurvivesCuts(t *testing.T) {
 	}
 }
 
+// A command that is far faster than the client gets its connection back is held back for it.
+func TestSessionLosesNothing(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{Retention: 2 << 20}, ws.Config{})
+	net := newCutter(d)
+	net.cutAfter(func() int { return 1_000_000 + rand.N(2_000_000) })
+	s := openSession(t, net.url(), d.session().ID(), ws.SessionOptions{})
+	res := wait(t, command(t, s, ws.Run{Code: "seq 1 1200000"}))
+	var want bytes.Buffer
+	for i := range 1_200_000 {
+		fmt.Fprintln(&want, i+1)
+	}
+	if res.Lost != 0 || !bytes.Equal(res.Stdout, want.Bytes()) {
+		t.Errorf("%d bytes of %d, lost %d", len(res.Stdout), want.Len(), res.Lost)
+	}
+}
+
+// But not for longer than for a client that is only slow.
+func TestSessionIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{Retention: sessions.MinRetention, StallTimeout: 200 * time.Millisecond}, ws.Config{})
+	engine := d.session()
+	p := d.dial(path(engine, "?window=1000"))
+	p.ask(ws.Run{ID: "on", Code: "echo go; head -c 5000000 /dev/zero"})
+	p.until(ws.TypeStdout)
+	p.CloseNow()
+	eventually(t, "the run goes on without its client", func() bool {
+		run, err := engine.Run("on")
+		return err == nil && run.Info().State == sessions.RunDone
+	})
+	eventually(t, "nobody is taken for a client", func() bool { return engine.Info().Clients == 0 })
+}
+
 // Each run is made once, whether its request was lost or the news of its start.
 func TestSessionRunsOnce(t *testing.T) {
 	t.Parallel()

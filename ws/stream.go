@@ -23,6 +23,10 @@ const (
 	firstBackoff = 100 * time.Millisecond
 	mostBackoff  = 5 * time.Second
 
+	// clientWindow is how many positions may be on their way that were not taken in: so many a
+	// command may be ahead, and so many are kept for a client whose connection broke.
+	clientWindow = 1 << 20
+
 	// dialLimit is how long one attempt may take.
 	dialLimit = 15 * time.Second
 )
@@ -72,6 +76,7 @@ type stream struct {
 	good     bool       // the last one brought something
 	failures int        // since there was a good one
 	since    time.Time  // when the first failed since there was one; zero: none has
+	acked    uint64     // on the connection there is
 
 	mu   sync.Mutex
 	id   string // of the session; "" until it is created
@@ -120,6 +125,7 @@ func (s *stream) next(ctx context.Context) (Message, error) {
 		if conn == nil {
 			return s.connect(ctx)
 		}
+		s.acknowledge(ctx, conn)
 		m, err := conn.Next(ctx)
 		if err == nil {
 			s.good = true
@@ -147,6 +153,17 @@ func (s *stream) next(ctx context.Context) (Message, error) {
 			return Message{}, &RefusedError{Status: http.StatusRequestEntityTooLarge, Code: "TOO_LARGE", Message: "what was sent is too large a message for the server"}
 		}
 		s.failed(err)
+		if s.opts.Patience < 0 {
+			return Message{}, fmt.Errorf("%w: %w", ErrLost, err)
+		}
+	}
+}
+
+// acknowledge says that everything has been dealt with that next has returned before.
+func (s *stream) acknowledge(ctx context.Context, conn *Client) {
+	if pos := s.position(); !s.opts.View && pos > s.acked {
+		s.acked = pos
+		_ = conn.Ack(ctx, pos) // where it fails, so does reading
 	}
 }
 
@@ -203,7 +220,7 @@ func (s *stream) connect(ctx context.Context) (Message, error) {
 		if err == nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.conn, s.create, s.id = conn, nil, conn.Attached.SessionID
+			s.conn, s.create, s.id, s.acked = conn, nil, conn.Attached.SessionID, conn.Attached.Pos
 			s.pos, s.met = conn.Attached.Pos, true
 			s.ever, s.since = true, time.Time{}
 			return conn.Attached, nil
@@ -250,6 +267,7 @@ func (s *stream) address() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.id == "" {
+		s.create.Set("window", strconv.Itoa(clientWindow))
 		return s.base + "/ws?" + s.create.Encode()
 	}
 	q := url.Values{}
@@ -261,6 +279,8 @@ func (s *stream) address() string {
 	}
 	if s.opts.View {
 		q.Set("role", roleView)
+	} else {
+		q.Set("window", strconv.Itoa(clientWindow))
 	}
 	return s.base + "/session/" + url.PathEscape(s.id) + "/ws?" + q.Encode()
 }
