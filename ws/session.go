@@ -102,6 +102,9 @@ func (s *Session) ID() string { return s.stream.sessionID() }
 // Position is where to go on after this client: all before it has been taken in.
 func (s *Session) Position() uint64 { return s.stream.position() }
 
+// farewellLimit is how long a server may take to answer a goodbye.
+const farewellLimit = time.Second
+
 // Close lets go of the session, which goes on unless it is ephemeral, and waits for the
 // goroutine to end. Commands fail that have not ended.
 func (s *Session) Close() error {
@@ -111,7 +114,10 @@ func (s *Session) Close() error {
 		s.signalLocked()
 	}
 	s.mu.Unlock()
+	// The end of the context is that of the connection, and of the wait for a goodbye.
+	late := time.AfterFunc(farewellLimit, s.cancel)
 	s.stream.close()
+	late.Stop()
 	s.cancel()
 	<-s.done
 	return nil

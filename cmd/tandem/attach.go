@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,8 +27,15 @@ const (
 	// forceWithin is how soon a second Ctrl-C is one by force.
 	forceWithin = 3 * time.Second
 
-	// completeLimit is how long Tab waits for the server.
-	completeLimit = 3 * time.Second
+	// mostTyped is how many characters the line editor takes of a line that is typed: it drops
+	// the rest, and a part of a line is nothing to run.
+	mostTyped = 4096
+
+	// mostAhead is how many lines may be typed while the server has not answered the first.
+	mostAhead = 64
+
+	// assistLimit is how long what only helps, Tab and the history, waits for the server.
+	assistLimit = 3 * time.Second
 )
 
 func attachCommand(p process) *cobra.Command {
@@ -36,15 +43,16 @@ func attachCommand(p process) *cobra.Command {
 		Use:   "attach SESSION",
 		Short: "work in a session from this terminal, and see what others do there",
 		Long: `Work in a session. A line that is entered is run; while something runs, it is its input.
-What others run in the session shows as it happens, standard error in red.
+What others run in the session shows as it happens, standard error in red. Of control
+sequences in the output only colours are shown.
 
   Up, Down    the lines entered before, and what was run in the session
   Tab         what bash would complete
-  Ctrl-C      interrupts what runs; once more, within three seconds, by force
+  Ctrl-C      interrupts what runs; once more, within three seconds, by force; or drops the line
   Ctrl-D      on an empty line: ends the input of what runs, or detaches
   Ctrl-]      detaches; what runs goes on
 
-Without a terminal it takes lines from standard input and detaches after the last.` + sessionHelp,
+What is pasted is one line, with ␊ for its line ends, and is run by Enter as a whole. Without a terminal it takes lines from standard input and detaches after the last.` + sessionHelp,
 		Example: "  tandem attach build\n  tandem attach build --view",
 		Args:    someArgs(1, 1, "SESSION"),
 	}
@@ -62,39 +70,57 @@ Without a terminal it takes lines from standard input and detaches after the las
 		if err != nil {
 			return err
 		}
-		a := &attached{view: *view, out: &screen{w: p.stdout}, mine: map[string]bool{}}
+		role, err := r.role(cmd.Context())
+		if err != nil {
+			return err
+		}
+		a := newAttached(p, first(info.Name, info.ID), *view || role == roleView)
 		defer a.editing(p.stdin, p.stdout)()
-		opts := ws.SessionOptions{Tail: attachTail, View: *view, Event: a.show, Lost: a.lost}
+		opts := ws.SessionOptions{Tail: attachTail, View: a.view, Event: a.show, Lost: a.lost}
 		if a.s, err = r.openSession(cmd, info.ID, opts); err != nil {
 			return err
 		}
 		defer a.s.Close()
-		if !*view {
-			a.remember(r, cmd, info.ID)
-		}
-		a.say("attached to %s: Ctrl-] detaches", first(info.Name, info.ID))
+		a.remember(cmd.Context(), r, info.ID)
 		return a.work(cmd.Context(), p)
 	}
 	return cmd
 }
 
-// An attached is a person at a session. Its show is called by the session's goroutine, the
-// rest by that of the command.
+// An attached is a person at a session. Its show is called by the session's goroutine.
 type attached struct {
-	s     *ws.Session
-	view  bool
-	out   *screen
-	lines *bufio.Reader // where there is no terminal
-	keys  *keyFilter    // where there is one
+	s       *ws.Session
+	name    string
+	view    bool // look only, as wanted or because the token allows no more
+	out     *screen
+	lines   *bufio.Reader // where there is no terminal
+	keys    *keyFilter    // where there is one
+	history *past
+	presses chan struct{} // of Ctrl-C
+	detach  chan struct{} // a press of Ctrl-]
 
-	// Of work's goroutine.
-	pasting  bool      // the lines that come are one paste, to be run one after the other
-	pressed  time.Time // when Ctrl-C was last
+	greeted  bool // of the session's goroutine
+	overflow bool // of the goroutine that reads lines: the editor has dropped a part of this one
+
+	interrupts atomic.Int64 // how often Ctrl-C was pressed
+
+	// Of the goroutine that heeds Ctrl-C.
+	pressed  time.Time // when it was pressed last
 	pressing string    // for which run
 
 	mu      sync.Mutex
 	mine    map[string]bool // ids of runs that were entered here
 	running string          // the run that is on
+	asked   *ws.Command     // one that was asked for here, and is not known to have begun
+}
+
+func newAttached(p process, name string, view bool) *attached {
+	a := &attached{
+		name: name, view: view, mine: map[string]bool{}, presses: make(chan struct{}, 1), detach: make(chan struct{}, 1),
+		out: &screen{stdout: p.stdout, stderr: p.stderr},
+	}
+	a.history = &past{skip: func() bool { return a.on() != "" }}
+	return a
 }
 
 // editing makes a line editor of the terminal, where there is one, and returns what makes it
@@ -110,8 +136,8 @@ func (a *attached) editing(stdin io.Reader, stdout io.Writer) (restore func()) {
 		a.lines = bufio.NewReader(stdin)
 		return func() {}
 	}
-	a.keys = &keyFilter{r: in, on: make(chan byte, 8), all: a.view}
-	a.out.edit(a.keys, out, a.complete)
+	a.keys = &keyFilter{r: in, press: a.press, none: a.view}
+	a.out.edit(a.keys, out, !a.view, a.history, a.complete)
 	stop := onResize(func() { a.out.resize(out) })
 	return func() {
 		stop()
@@ -121,59 +147,118 @@ func (a *attached) editing(stdin io.Reader, stdout io.Writer) (restore func()) {
 }
 
 // remember puts what was run in the session before into the history.
-func (a *attached) remember(r *remote, cmd *cobra.Command, session string) {
-	if a.keys == nil {
+func (a *attached) remember(ctx context.Context, r *remote, session string) {
+	if a.keys == nil || a.view {
 		return
 	}
-	runs, err := r.runs(cmd.Context(), session)
+	ctx, cancel := context.WithTimeout(ctx, assistLimit)
+	defer cancel()
+	runs, err := r.runs(ctx, session)
 	if err != nil {
 		return // a history is no reason not to work
 	}
+	add := past{lines: a.history.lines}
 	for _, run := range slices.Backward(runs) {
-		if code := strings.TrimSpace(run.Code); !strings.ContainsRune(code, '\n') && !run.Truncated {
-			a.out.editor().History.Add(code)
+		if code := toShown.Replace(strings.TrimSpace(run.Code)); !run.Truncated && printable(code) == code {
+			add.Add(code)
 		}
 	}
+	a.history.lines = add.lines
 }
 
 // errDetach is that the person wants to go.
 var errDetach = errors.New("detached")
 
-// work reads lines and keys until the person or the session goes.
+// work reads lines until the person or the session goes.
 func (a *attached) work(ctx context.Context, p process) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	signals, stop := p.signals()
 	defer stop()
-	lines := make(chan entered)
-	ended := make(chan error, 1)
+	var beside sync.WaitGroup
+	beside.Go(func() { a.heed(ctx, cancel, signals) })
+	defer beside.Wait()
+	defer cancel(nil)
+	err := a.takeLines(ctx)
+	switch {
+	case errors.Is(err, errDetach):
+		a.say("detached; the session goes on")
+		return nil
+	case errors.Is(err, ws.ErrSessionClosed):
+		a.say("the session has ended")
+		return nil
+	}
+	return err
+}
+
+// heed does what keys and signals ask for, whatever else is being waited for, until ctx ends.
+func (a *attached) heed(ctx context.Context, cancel context.CancelCauseFunc, signals <-chan os.Signal) {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for {
+		interrupt := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.detach:
+		case <-a.presses:
+			interrupt = true
+		case sig := <-signals:
+			if interrupt = sig == os.Interrupt && !a.view; interrupt {
+				a.interrupts.Add(1)
+			}
+		}
+		if !interrupt {
+			cancel(errDetach)
+			return
+		}
+		do := a.interrupt()
+		asking.Go(func() {
+			if err := a.tell(ctx, do(ctx)); err != nil {
+				cancel(err)
+			}
+		})
+	}
+}
+
+// press is called with a key that is not the editor's.
+func (a *attached) press(key byte) {
+	to := a.detach
+	if key == keyInterrupt && !a.view {
+		a.interrupts.Add(1)
+		to = a.presses
+	}
+	select {
+	case to <- struct{}{}:
+	default: // one is to be heeded anyway
+	}
+}
+
+// An entered is a line, and how many interrupts came before it: another one makes it void. Or it
+// is the end of the input.
+type entered struct {
+	text       string
+	interrupts int64
+	end        error
+}
+
+func (a *attached) takeLines(ctx context.Context) error {
+	lines := make(chan entered, mostAhead)
 	// Nobody waits for this one: a read of a terminal cannot be called off.
-	go a.readLines(ctx, lines, ended)
+	go a.readLines(ctx, lines)
 	for {
 		var err error
 		select {
 		case line := <-lines:
-			err = a.enter(ctx, line)
-		case err = <-ended:
-			err = a.endOfInput(ctx, err)
-			if err == nil {
+			if line.end == nil {
+				err = a.enter(ctx, line)
+			} else if err = a.endOfInput(ctx, line.end); err == nil {
 				a.out.again()
-				go a.readLines(ctx, lines, ended)
+				go a.readLines(ctx, lines)
 			}
-		case key := <-a.keyPresses():
-			err = a.press(ctx, key)
-		case sig := <-signals:
-			err = a.signal(ctx, sig)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
 		case <-a.s.Done():
 			err = a.s.Err()
-			if errors.Is(err, ws.ErrSessionClosed) {
-				a.say("the session has ended")
-				return nil
-			}
-		}
-		if errors.Is(err, errDetach) {
-			a.say("detached; the session goes on")
-			return nil
 		}
 		if err != nil {
 			return err
@@ -181,91 +266,118 @@ func (a *attached) work(ctx context.Context, p process) error {
 	}
 }
 
-func (a *attached) keyPresses() <-chan byte {
-	if a.keys == nil {
-		return nil
-	}
-	return a.keys.on
-}
-
-// An entered is a line, and whether it was pasted.
-type entered struct {
-	text   string
-	pasted bool
-}
-
 // readLines hands lines on until the input ends.
-func (a *attached) readLines(ctx context.Context, lines chan<- entered, ended chan<- error) {
+func (a *attached) readLines(ctx context.Context, lines chan<- entered) {
 	for {
-		line, err := a.readLine()
-		if err != nil && (line.text == "" || !errors.Is(err, io.EOF)) {
-			ended <- err
-			return
+		text, err := a.readLine()
+		line := entered{text: text, interrupts: a.interrupts.Load()}
+		if err != nil && (text == "" || !errors.Is(err, io.EOF)) {
+			line.end = err
 		}
 		select {
 		case lines <- line:
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-func (a *attached) readLine() (entered, error) {
-	if a.keys != nil {
-		text, err := a.out.editor().ReadLine()
-		if errors.Is(err, term.ErrPasteIndicator) {
-			return entered{text, true}, nil
+		if line.end != nil {
+			return
 		}
-		return entered{text, false}, err
 	}
-	text, err := a.lines.ReadString('\n')
-	return entered{strings.TrimSuffix(text, "\n"), false}, err
 }
 
-// enter runs a line, or gives it to what runs. Of several lines that were pasted while nothing
-// ran each is run: the first may still be at work when the second comes.
+func (a *attached) readLine() (string, error) {
+	if a.keys == nil {
+		line, err := a.lines.ReadString('\n')
+		return strings.TrimSuffix(line, "\n"), err
+	}
+	if a.keys.none {
+		_, err := a.keys.Read(make([]byte, 1)) // keys are pressed, and nothing is entered
+		return "", err
+	}
+	line, err := a.out.editor().ReadLine()
+	if !errors.Is(err, io.EOF) {
+		a.out.entered(strings.TrimSpace(line) != "" && !a.overflow)
+	}
+	if errors.Is(err, term.ErrPasteIndicator) {
+		err = nil
+	}
+	if a.overflow {
+		a.overflow = false
+		a.say("the line was longer than can be typed and is left out: paste it, or use 'tandem run'")
+		return "", err
+	}
+	return fromShown.Replace(line), err
+}
+
+// enter runs a line, or gives it to what runs.
 func (a *attached) enter(ctx context.Context, line entered) error {
 	running := a.on()
-	a.pasting = line.pasted && (a.pasting || running == "")
 	switch {
 	case a.view:
 		return nil
-	case running != "" && !a.pasting:
-		return a.tell(a.s.Input(ctx, running, line.text+"\n"))
+	case line.interrupts != a.interrupts.Load():
+		a.out.prompt(running != "")
+		return nil
+	case running != "":
+		return a.tell(ctx, a.s.Input(ctx, running, line.text+"\n"))
 	case strings.TrimSpace(line.text) == "":
 		return nil
 	}
-	return a.start(ctx, line.text)
+	return a.start(ctx, line)
 }
 
 // start runs a line, and returns once it is known to have begun: so the next line is input.
-func (a *attached) start(ctx context.Context, line string) error {
+func (a *attached) start(ctx context.Context, line entered) error {
 	id := uuid.NewString()
-	a.mu.Lock()
-	a.mine[id] = true
-	a.mu.Unlock()
-	c, err := a.s.Run(ctx, ws.Run{ID: id, Code: line, Stdin: sessions.OpenStdin})
+	run := ws.Run{ID: id, Code: line.text}
+	if a.keys != nil {
+		run.Stdin = sessions.OpenStdin
+	}
+	a.ask(nil, id)
+	c, err := a.s.Run(ctx, run)
 	if err != nil {
 		return err
 	}
+	a.ask(c, id)
+	defer a.ask(nil, id)
 	c.Close() // what it puts out is shown with everything else
-	if a.keys != nil && a.pasting {
-		return nil
+	if line.interrupts != a.interrupts.Load() {
+		ask(ctx, c, true, false) // who interrupted did not see it
 	}
-	if a.keys != nil {
-		return a.tell(c.Started(ctx))
+	if a.keys == nil {
+		_, err = c.Wait(ctx) // of a file of lines each is run, and none is the input of another
+		return a.tell(ctx, err)
 	}
-	_, err = c.Wait(ctx) // of a file of lines each is run, none is the input of another
-	return a.tell(err)
+	if err := c.Started(ctx); err != nil {
+		a.out.prompt(a.on() != "")
+		return a.tell(ctx, err)
+	}
+	return nil
 }
 
-// tell shows what the server refused, which is no reason to go.
-func (a *attached) tell(err error) error {
-	if refused, ok := errors.AsType[*ws.RefusedError](err); ok && refused.Status == 0 {
-		a.say("%s", refused.Message)
+// ask notes what was asked for, nil being that nothing is any more.
+func (a *attached) ask(c *ws.Command, id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked, a.mine[id] = c, true
+}
+
+// tell shows what did not work, unless that is a reason to go.
+func (a *attached) tell(ctx context.Context, err error) error {
+	refused, ok := errors.AsType[*ws.RefusedError](err)
+	switch {
+	case err == nil:
 		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case ok && refused.Status != 0, errors.Is(err, ws.ErrLost), errors.Is(err, ws.ErrSessionClosed):
+		return err
+	case ok:
+		a.say("%s", refused.Message)
+	default:
+		a.say("%v", err)
 	}
-	return err
+	return nil
 }
 
 // endOfInput is Ctrl-D on an empty line, or the end of a file of lines.
@@ -277,104 +389,22 @@ func (a *attached) endOfInput(ctx context.Context, err error) error {
 	if a.keys == nil || a.view || running == "" {
 		return errDetach
 	}
-	return a.tell(a.s.CloseInput(ctx, running))
+	return a.tell(ctx, a.s.CloseInput(ctx, running))
 }
 
-func (a *attached) press(ctx context.Context, key byte) error {
-	if key == keyDetach || a.view {
-		return errDetach
-	}
-	return a.interrupt(ctx)
-}
-
-func (a *attached) signal(ctx context.Context, sig os.Signal) error {
-	if sig == os.Interrupt && !a.view {
-		return a.interrupt(ctx)
-	}
-	return errDetach
-}
-
-// interrupt interrupts what runs, by force when it was asked for a moment ago.
-func (a *attached) interrupt(ctx context.Context) error {
-	running := a.on()
-	if running == "" {
-		return nil
+// interrupt returns what interrupts what runs, by force when that was asked for a moment ago, or
+// what was asked for and has not begun.
+func (a *attached) interrupt() func(context.Context) error {
+	a.mu.Lock()
+	running, asked := a.running, a.asked
+	a.mu.Unlock()
+	switch {
+	case running == "" && asked == nil:
+		return func(context.Context) error { return nil }
+	case running == "":
+		return func(ctx context.Context) error { ask(ctx, asked, true, false); return nil }
 	}
 	force := a.pressing == running && time.Since(a.pressed) < forceWithin
 	a.pressed, a.pressing = time.Now(), running
-	return a.tell(a.s.Interrupt(ctx, running, force))
+	return func(ctx context.Context) error { return a.s.Interrupt(ctx, running, force) }
 }
-
-// complete is what the line editor asks with every key.
-func (a *attached) complete(line string, pos int, key rune) (string, int, bool) {
-	if key != '\t' || a.s == nil {
-		return "", 0, false
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), completeLimit)
-	defer cancel()
-	// The editor counts bytes, the server characters.
-	c, err := a.s.Complete(ctx, line, len([]rune(line[:min(pos, len(line))])))
-	if err != nil {
-		return line, pos, true
-	}
-	if c.Line == line && len(c.Items) > 1 {
-		a.out.note(strings.Join(c.Items, "  "))
-	}
-	runes := []rune(c.Line)
-	return c.Line, len(string(runes[:min(c.Point, len(runes))])), true
-}
-
-// show shows what happens.
-func (a *attached) show(m ws.Message) {
-	switch m.Type {
-	case ws.TypeStdout, ws.TypeStderr:
-		a.out.output(m.Data, m.Type == ws.TypeStderr)
-	case ws.TypeAttached, ws.TypeGap:
-		a.now(m.Run)
-		if m.Type == ws.TypeGap {
-			a.say("%d positions are no longer kept", m.To-m.From)
-		}
-	case ws.TypeRunStarted:
-		a.now(&ws.RunState{RunID: m.RunID})
-		if !a.isMine(m.RunID) {
-			a.say("run %d by %s: %s", m.Number, m.By, oneLine(m.Code, 200))
-		}
-	case ws.TypeRunFinished:
-		a.now(nil)
-		if m.ExitCode == nil || *m.ExitCode != 0 {
-			a.say("%s", endText(m))
-		}
-	case ws.TypeShellRestarted:
-		a.say("the shell was replaced (%s)", m.Cause)
-	}
-}
-
-// now notes what runs, nil being nothing, and shows by the prompt what a line would be.
-func (a *attached) now(run *ws.RunState) {
-	a.mu.Lock()
-	a.running = ""
-	if run != nil {
-		a.running = run.RunID
-	}
-	a.mu.Unlock()
-	if !a.view {
-		a.out.prompt(run != nil)
-	}
-}
-
-// on is the run that is on, or "".
-func (a *attached) on() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.running
-}
-
-func (a *attached) isMine(id string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.mine[id]
-}
-
-func (a *attached) lost(err error) { a.say("the connection was lost, trying again: %v", err) }
-
-func (a *attached) say(format string, args ...any) { a.out.note(fmt.Sprintf(format, args...)) }

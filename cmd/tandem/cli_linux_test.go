@@ -109,7 +109,7 @@ func TestCommandLine(t *testing.T) {
 	s := shell{bin: buildProgram(t)}
 	s.server = startProgram(t, s.bin)
 	t.Run("with one server", func(t *testing.T) {
-		for _, tests := range []map[string]func(*testing.T, shell){commandTests(), runTests()} {
+		for _, tests := range []map[string]func(*testing.T, shell){commandTests(), runTests(), attachTests(), doctorTests()} {
 			for name, test := range tests {
 				t.Run(name, func(t *testing.T) { t.Parallel(); test(t, s) })
 			}

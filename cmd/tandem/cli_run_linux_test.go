@@ -466,7 +466,7 @@ func testRunServerStopped(t *testing.T, s shell) {
 	cmd := stuck.command(t, "run", "--", "echo on; sleep 1000")
 	line := stuck.startLive(t, cmd)
 	line()
-	stuck.server.signal(syscall.SIGSTOP)
+	stuck.server.stop()
 	for range 3 {
 		_ = cmd.Process.Signal(syscall.SIGINT)
 		time.Sleep(20 * time.Millisecond) // signals are not counted: two at once are one
@@ -540,4 +540,17 @@ func testRunTooLarge(t *testing.T, s shell) {
 	if oneLineOf(t, d, "run", "too large"); d.code != 125 {
 		t.Errorf("exit code %d, %s", d.code, fmt.Sprintf("%.300s", d.stderr))
 	}
+}
+
+// stop stops the program until it is told to go on.
+func (p *program) stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	p.eventually("it is not stopped", func() string {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		if err == nil && strings.Contains(string(stat), ") T ") {
+			return ""
+		}
+		return fmt.Sprint(string(stat), err)
+	})
 }

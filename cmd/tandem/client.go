@@ -186,12 +186,7 @@ func runRow(r runInfo) []string {
 func oneLine(text string, most int) string {
 	text = strings.TrimSpace(text)
 	line, rest, cut := strings.Cut(text, "\n")
-	runes := []rune(strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, line))
+	runes := []rune(printable(line))
 	if len(runes) > most {
 		return string(runes[:most-1]) + "…"
 	}

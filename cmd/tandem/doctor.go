@@ -42,7 +42,7 @@ func doctorCommand(p process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "check this machine, or a server, and say what to do",
-		Long: `Check what a server on this machine needs: bash, directories, cgroups, limits; then start
+		Long: `Check what a server on this machine needs: bash, directories, address, cgroups, limits; then start
 one on a free port of this machine, run and interrupt something in it, and end it.
 
 With --url or TANDEM_URL, check that server instead: that it answers, who it takes the token
@@ -65,7 +65,7 @@ The exit code is 0 unless something failed, then 1. A warning is no failure.`,
 			defer r.close()
 			found = checkServer(cmd.Context(), r, serverAddress(cmd, p))
 		} else {
-			found = append(checkMachine(cmd.Context()), checkOwnServer(cmd.Context(), p)...)
+			found = append(checkMachine(cmd.Context(), p), checkOwnServer(cmd.Context(), p)...)
 		}
 		if err := printFindings(p, found, *asJSON); err != nil {
 			return err
@@ -102,8 +102,32 @@ func poor(check, status, advice, format string, args ...any) finding {
 }
 
 // checkMachine looks at what a server needs.
-func checkMachine(ctx context.Context) []finding {
-	return append([]finding{checkBash(ctx), checkDir(), checkCgroups()}, checkLimits()...)
+func checkMachine(ctx context.Context, p process) []finding {
+	return append([]finding{checkBash(ctx), checkDir(), checkAddress(p), checkCgroups()}, checkLimits()...)
+}
+
+// checkAddress sees whether "tandem serve" could listen, as its variables say.
+func checkAddress(p process) finding {
+	const check = "address"
+	c, err := newConfig(given{}, p.getenv)
+	if err == nil {
+		err = c.validate()
+	}
+	if err != nil {
+		return poor(check, statusFail, "set the variables of 'tandem serve' right", "%v", err)
+	}
+	if _, isSocket := socketPath(c.listen); isSocket {
+		return ok(check, "%s", c.listen)
+	}
+	ln, err := p.listen("tcp", c.listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return poor(check, statusWarn, "if it is a tandem server, check it with --url; otherwise serve at another address, with --listen", "something listens at %s already", c.listen)
+	case err != nil:
+		return poor(check, statusFail, "serve at another address, with --listen", "%v", err)
+	}
+	_ = ln.Close()
+	return ok(check, "%s is free", c.listen)
 }
 
 func checkBash(ctx context.Context) finding {
@@ -233,23 +257,44 @@ func checkLife(ctx context.Context, r *remote, address string) []finding {
 	fail := func(check string, err error) finding {
 		return poor(check, statusFail, "see what the server logs; is there room for processes, descriptors and memory?", "%v", explain(err, address))
 	}
-	s, err := ws.Create(ctx, r.base, &ws.CreateOptions{SessionOptions: ws.SessionOptions{DialOptions: r.dialOptions(), Patience: -1}, Name: "doctor", Ephemeral: true})
+	self := make(chan string, 1)
+	opts := ws.SessionOptions{DialOptions: r.dialOptions(), Patience: -1, Event: func(m ws.Message) {
+		if m.Type == ws.TypeAttached {
+			self <- m.Server
+		}
+	}}
+	began := time.Now()
+	s, err := ws.Create(ctx, r.base, &ws.CreateOptions{SessionOptions: opts, Name: "doctor", Ephemeral: true})
 	if err != nil {
 		return []finding{fail("session", err)}
 	}
 	defer s.Close()
+	made := time.Since(began)
+	found := []finding{checkVersion(<-self)}
 	took, err := timeRuns(ctx, s)
 	if err != nil {
-		return []finding{fail("run", err)}
+		return append(found, fail("run", err))
 	}
-	found := []finding{ok("run", "%s each, over the WebSocket", round(took))}
 	if took > slowRun {
-		found[0] = poor("run", statusWarn, "see what else keeps the machine busy, and where TMPDIR is", "%s each, over the WebSocket, where one millisecond is usual", round(took))
+		found = append(found, poor("run", statusWarn, "see what else keeps the machine busy, and where TMPDIR is", "%s each, over the WebSocket, where one millisecond is usual", round(took)))
+	} else {
+		found = append(found, ok("run", "%s each, over the WebSocket", round(took)))
 	}
 	if took, err = timeInterrupt(ctx, s); err != nil {
 		return append(found, fail("interrupt", err))
 	}
-	return append(found, ok("interrupt", "took %s, and the session kept its state", round(took)))
+	found = append(found, ok("interrupt", "took %s, and the session kept its state", round(took)))
+	began = time.Now()
+	_ = s.Close()
+	return append(found, ok("session", "made in %s, let go of in %s", round(made), round(time.Since(began))))
+}
+
+// checkVersion compares what a server says it is with this program.
+func checkVersion(server string) finding {
+	if own := "tandem/" + version(); server != own {
+		return poor("version", statusWarn, "use the same version on both sides", "the server is %s, this program %s", server, own)
+	}
+	return ok("version", "%s, as this program", server)
 }
 
 // slowRun is what a run of nothing takes where something is wrong.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -54,6 +55,12 @@ func cause(err error) error {
 	}
 	if e, ok := errors.AsType[*os.SyscallError](err); ok {
 		return e
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("it was cut off")
+	case errors.Is(err, net.ErrClosed):
+		return errors.New("nothing was heard of the server")
 	}
 	return err
 }

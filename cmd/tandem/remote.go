@@ -316,11 +316,23 @@ func (r *remote) runs(ctx context.Context, session string) ([]runInfo, error) {
 }
 
 func (r *remote) list(ctx context.Context) ([]sessionInfo, error) {
-	var out struct {
-		Sessions []sessionInfo `json:"sessions"`
-	}
-	err := r.call(ctx, http.MethodGet, "/session", nil, &out)
-	return out.Sessions, err
+	list, err := r.listing(ctx)
+	return list.Sessions, err
+}
+
+// role is what the token allows: roleView, or to control.
+func (r *remote) role(ctx context.Context) (string, error) {
+	list, err := r.listing(ctx)
+	return list.Role, err
+}
+
+const roleView = "view"
+
+func (r *remote) listing(ctx context.Context) (list struct {
+	Sessions []sessionInfo `json:"sessions"`
+	Role     string        `json:"role"`
+}, err error) {
+	return list, r.call(ctx, http.MethodGet, "/session", nil, &list)
 }
 
 func sessionPath(id string, more ...string) string {

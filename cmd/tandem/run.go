@@ -176,7 +176,7 @@ func (r *remote) detach(ctx context.Context, id string, req ws.Run, stdout io.Wr
 }
 
 // run runs it and sees it to its end.
-func (r *remote) run(cmd *cobra.Command, id string, req ws.Run, p process, asJSON bool) (err error) {
+func (r *remote) run(cmd *cobra.Command, id string, req ws.Run, p process, asJSON bool) error {
 	say := func(text string) { _, _ = fmt.Fprintf(p.stderr, "%s: %s\n", cmd.CommandPath(), text) }
 	progress := func(string) {}
 	if isTerminal(p.stderr) {
@@ -193,11 +193,7 @@ func (r *remote) run(cmd *cobra.Command, id string, req ws.Run, p process, asJSO
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if !errors.Is(err, errLeft) { // that waits for no goodbye
-			_ = s.Close()
-		}
-	}()
+	defer s.Close()
 	signals, stop := p.signals()
 	defer stop()
 	c, err := s.Run(cmd.Context(), req)

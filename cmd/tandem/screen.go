@@ -1,18 +1,15 @@
 package main
 
 import (
-	"fmt"
+	"bytes"
 	"io"
 	"os"
+	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/term"
-)
-
-// The keys that "tandem attach" takes before the line editor sees them.
-const (
-	keyInterrupt = 0x03 // Ctrl-C
-	keyDetach    = 0x1d // Ctrl-]
 )
 
 // What stands before a line that would be run, and before one that would be input. Neither is
@@ -22,28 +19,50 @@ const (
 	promptInput = "» "
 )
 
+// mostLine is how many bytes are kept of the beginning of a line, with all that is written over
+// and the colours.
+const mostLine = 4 << 10
+
+const (
+	styleError = "\x1b[31m"
+	styleNote  = "\x1b[2m"
+	styleNone  = "\x1b[0m"
+)
+
 // A screen is where output and notes go, beside a line editor where there is a terminal. Its
 // methods may be called from any goroutine.
+//
+// The editor redraws what is entered below all output. Where output ends within a line, that
+// line is a part of the prompt until its end comes: so "printf 'name: '; read x" is answered
+// where it asks, and a line that counts up does so in its place.
 type screen struct {
+	stdout, stderr io.Writer // where there is no terminal
+
 	mu     sync.Mutex
-	w      io.Writer // the editor, where there is one
-	open   bool      // the last line of output has no end
 	ed     *term.Terminal
-	keys   io.ReadWriter // what an editor is made of
+	width  int
+	lines  bool   // lines are edited; otherwise what is shown is all there is
+	base   string // the prompt that belongs to what would become of a line
+	line   []byte // of output, without its end
+	out    visible
+	err    visible
+	keys   io.Reader // what an editor is made of
+	tty    *ttyWriter
 	assist func(line string, pos int, key rune) (string, int, bool)
+	past   term.History
 }
 
-// edit puts a line editor on the screen.
-func (s *screen) edit(keys io.Reader, tty *os.File, assist func(line string, pos int, key rune) (string, int, bool)) {
+// edit puts a line editor on the screen, or with lines false only what shows output.
+func (s *screen) edit(keys io.Reader, tty *os.File, lines bool, past term.History, assist func(line string, pos int, key rune) (string, int, bool)) {
 	s.mu.Lock()
-	s.keys, s.assist = struct {
-		io.Reader
-		io.Writer
-	}{keys, tty}, assist
+	s.keys, s.tty = keys, &ttyWriter{w: tty}
+	s.lines, s.past, s.assist, s.base, s.width = lines, past, assist, promptRun, 80
 	s.mu.Unlock()
 	s.again()
 	s.resize(tty)
-	s.editor().SetBracketedPasteMode(true)
+	if lines {
+		s.editor().SetBracketedPasteMode(true)
+	}
 }
 
 // again makes a new editor with the old one's history: one that has read Ctrl-D on an empty
@@ -51,13 +70,17 @@ func (s *screen) edit(keys io.Reader, tty *os.File, assist func(line string, pos
 func (s *screen) again() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ed := term.NewTerminal(s.keys, promptRun)
-	ed.AutoCompleteCallback = s.assist
+	ed := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{s.keys, s.tty}, promptRun)
+	ed.AutoCompleteCallback, ed.History = s.assist, s.past
 	if s.ed != nil {
-		ed.History = s.ed.History
-		ed.SetPrompt(promptInput) // Ctrl-D was for what runs
+		_, _ = io.WriteString(s.tty, "\r\x1b[K") // the old one's prompt
+		_ = ed.SetSize(s.width, 24)
 	}
-	s.ed, s.w = ed, ed
+	s.ed = ed
+	s.setPrompt()
 }
 
 func (s *screen) editor() *term.Terminal {
@@ -67,48 +90,189 @@ func (s *screen) editor() *term.Terminal {
 }
 
 func (s *screen) resize(tty *os.File) {
-	if w, h, err := term.GetSize(int(tty.Fd())); err == nil {
-		_ = s.editor().SetSize(w, h)
+	w, h, err := term.GetSize(int(tty.Fd()))
+	if err != nil || w <= 0 {
+		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.width = w
+	_ = s.ed.SetSize(w, h)
+	s.redraw(nil)
 }
 
-// done leaves the terminal at the beginning of a line.
+// done leaves the terminal as it was, at the beginning of a line.
 func (s *screen) done() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ed.SetBracketedPasteMode(false)
-	_, _ = io.WriteString(s.keys, "\r\x1b[K")
+	if s.lines {
+		s.endLine()
+		s.ed.SetBracketedPasteMode(false)
+	}
+	_, _ = io.WriteString(s.tty, "\r\x1b[K"+styleNone)
 }
 
 func (s *screen) output(p []byte, isErr bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(p) == 0 {
+	if s.ed == nil {
+		w := s.stdout
+		if isErr {
+			w = s.stderr
+		}
+		_, _ = w.Write(p)
 		return
 	}
-	s.open = p[len(p)-1] != '\n'
-	if isErr && s.ed != nil {
-		p = fmt.Appendf(nil, "\x1b[31m%s\x1b[0m", p)
+	from, style := &s.out, ""
+	if isErr {
+		from, style = &s.err, styleError
 	}
-	_, _ = s.w.Write(p)
+	style += string(from.style)
+	if text := from.take(p); len(text) > 0 {
+		s.add(style, text)
+	}
+}
+
+// add shows text that begins in a style.
+func (s *screen) add(style string, text []byte) {
+	if style != "" || bytes.IndexByte(text, 0x1b) >= 0 {
+		text = []byte(style + string(text) + styleNone)
+	}
+	if !s.lines {
+		s.write(text)
+	}
+	s.line = append(s.line, text...)
+	ended := bytes.Clone(s.line[:bytes.LastIndexByte(s.line, '\n')+1])
+	s.line = bytes.Clone(s.line[len(ended):])
+	s.restart()
+	if !s.lines {
+		return
+	}
+	s.redraw(s.fold(ended))
+}
+
+// restart drops what is written over from the beginning of the line.
+func (s *screen) restart() {
+	i := bytes.LastIndexByte(s.line, '\r')
+	if i < 0 {
+		return
+	}
+	if behind, _ := lineText(s.line[i+1:]); len(behind) == 0 {
+		i = bytes.LastIndexByte(s.line[:i], '\r')
+	}
+	s.line = s.line[i+1:]
+}
+
+// fold takes from the line what there is no place for in a prompt, and adds it to what has ended:
+// what fills rows, and what cannot be counted.
+func (s *screen) fold(ended []byte) []byte {
+	text, ok := lineText(s.line)
+	switch {
+	case !ok:
+		ended, s.line = append(append(ended, s.line...), '\n'), nil
+	case len(text) == 0:
+		ended, s.line = append(ended, s.line...), nil
+	case len(text) >= s.width || len(s.line) > mostLine:
+		for ; len(text) >= s.width; text = text[s.width:] {
+			ended = append(append(ended, string(text[:s.width])...), '\n')
+		}
+		s.line = []byte(string(text))
+	}
+	return ended
+}
+
+// lineText is what the beginning of a line looks like: a prompt has neither colours nor what
+// moves the cursor. It is not ok where characters may not have one column each.
+func lineText(line []byte) (text []rune, ok bool) {
+	sequence, restart := false, false
+	for _, r := range string(line) {
+		switch {
+		case sequence:
+			sequence = r == '[' || r < '@'
+		case r == 0x1b:
+			sequence = true
+		case r == '\a':
+		case r == '\b':
+			text = text[:max(0, len(text)-1)]
+		case r == '\r':
+			restart = true
+		case r != '\t' && !narrow(r):
+			return nil, false
+		default:
+			if restart {
+				text, restart = nil, false
+			}
+			if r != '\t' {
+				text = append(text, r)
+				continue
+			}
+			text = append(text, []rune("        ")[len(text)%8:]...)
+		}
+	}
+	return text, true
+}
+
+// narrow reports whether a character certainly takes one column.
+func narrow(r rune) bool {
+	return r < 0x1100 && !unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf) || r >= 0x2010 && r < 0x2028 || r >= 0x2190 && r < 0x2300 || r >= 0x2500 && r < 0x2600 || r == utf8.RuneError
+}
+
+// redraw writes what has ended above the prompt, which is behind the line.
+func (s *screen) redraw(ended []byte) {
+	s.setPrompt()
+	s.write(ended)
+}
+
+func (s *screen) write(text []byte) {
+	s.tty.hold(true)
+	_, _ = s.ed.Write(text)
+	s.tty.hold(false)
+}
+
+func (s *screen) setPrompt() {
+	text, _ := lineText(s.line)
+	if n := len(text); n > 0 && text[n-1] != ' ' {
+		text = append(text, ' ')
+	}
+	s.ed.SetPrompt(string(text) + s.base)
+}
+
+// entered notes that a line has been entered: what stood before it is above now. With runs the
+// next one is taken to be input, until prompt says otherwise.
+func (s *screen) entered(runs bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line = nil
+	if runs {
+		s.base = promptInput
+	}
+	s.setPrompt()
 }
 
 // note shows something that is no output, on a line of its own.
 func (s *screen) note(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.endLine()
-	if s.ed != nil {
-		text = "\x1b[2m" + text + "\x1b[0m"
+	text = printable(text)
+	if s.ed == nil {
+		_, _ = io.WriteString(s.stderr, text+"\n")
+		return
 	}
-	_, _ = io.WriteString(s.w, text+"\n")
+	s.endLine()
+	s.redraw([]byte(styleNote + text + styleNone + "\n"))
 }
 
+// endLine ends a line of output that has no end.
 func (s *screen) endLine() {
-	if s.open {
-		_, _ = io.WriteString(s.w, "\n")
-		s.open = false
+	line := append(s.line, append(s.out.rest(), s.err.rest()...)...)
+	s.line = nil
+	if text, ok := lineText(line); ok && len(text) == 0 {
+		return
 	}
+	if !s.lines {
+		line = nil // it is there already
+	}
+	s.redraw(append(line, '\n'))
 }
 
 // prompt shows what a line would be: input of what runs, or something to run.
@@ -118,36 +282,49 @@ func (s *screen) prompt(running bool) {
 	if s.ed == nil {
 		return
 	}
-	if running {
-		s.ed.SetPrompt(promptInput)
-	} else {
+	if s.base = promptInput; !running {
 		s.endLine()
-		s.ed.SetPrompt(promptRun)
+		s.out, s.err = visible{}, visible{}
+		s.base = promptRun
 	}
-	_, _ = s.w.Write(nil) // shows it
+	s.redraw(nil)
 }
 
-// A keyFilter takes the keys out of what is typed that the line editor is not to see.
-type keyFilter struct {
-	r   io.Reader
-	on  chan byte
-	all bool // it sees none
+// printable is text of ours or of others without anything that a terminal would act on.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
-func (f *keyFilter) Read(p []byte) (int, error) {
-	for {
-		n, err := f.r.Read(p)
-		kept := p[:0]
-		for _, b := range p[:n] {
-			switch {
-			case b == keyInterrupt || b == keyDetach:
-				f.on <- b
-			case !f.all:
-				kept = append(kept, b)
-			}
-		}
-		if len(kept) > 0 || err != nil {
-			return len(kept), err
-		}
+// A ttyWriter writes at once, or holds back what the editor writes in pieces, each line and each
+// line end apart, to write it as one.
+type ttyWriter struct {
+	w io.Writer
+
+	mu   sync.Mutex
+	held bool
+	buf  []byte
+}
+
+func (w *ttyWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.held {
+		return w.w.Write(p)
+	}
+	w.buf = append(w.buf, p...)
+	return len(p), nil
+}
+
+func (w *ttyWriter) hold(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held = on; !on && len(w.buf) > 0 {
+		_, _ = w.w.Write(w.buf)
+		w.buf = w.buf[:0]
 	}
 }
