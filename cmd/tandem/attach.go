@@ -52,7 +52,8 @@ sequences in the output only colours are shown.
   Ctrl-D      on an empty line: ends the input of what runs, or detaches
   Ctrl-]      detaches; what runs goes on
 
-What is pasted is one line, with ␊ for its line ends, and is run by Enter as a whole. Without a terminal it takes lines from standard input and detaches after the last.` + sessionHelp,
+What is pasted is one line, with ␊ for its line ends, and is run by Enter as a whole.
+Without a terminal it takes lines from standard input and detaches after the last.` + sessionHelp,
 		Example: "  tandem attach build\n  tandem attach build --view",
 		Args:    someArgs(1, 1, "SESSION"),
 	}
