@@ -3,6 +3,7 @@ package ws
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -69,6 +70,10 @@ func (s *Session) Run(ctx context.Context, r Run) (*Command, error) {
 	c.in = &input{c: c, open: r.Stdin == sessions.OpenStdin}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if len(r.Code) > sessions.MaxCode || len(r.Text) > sessions.MaxCode {
+		// The server would end the connection over it, and with that every command's.
+		return nil, &RefusedError{Code: "TOO_LARGE", Message: fmt.Sprintf("code and text of stdin may have %d bytes each", sessions.MaxCode)}
 	}
 	s.mu.Lock()
 	if err := s.askableLocked(r.ID); err != nil {

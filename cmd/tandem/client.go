@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -61,6 +62,9 @@ func newCommand(p process) *cobra.Command {
 		var out struct {
 			SessionID string `json:"session_id"`
 		}
+		if !utf8.ValidString(*name + *cwd) {
+			return usagef("--name and --cwd must be UTF-8")
+		}
 		in := map[string]any{"name": *name, "cwd": *cwd, "env": vars}
 		if err := r.call(cmd.Context(), http.MethodPost, "/session", in, &out); err != nil {
 			return err
@@ -78,8 +82,8 @@ func parseEnv(list []string) (map[string]string, error) {
 	vars := map[string]string{}
 	for _, kv := range list {
 		name, value, ok := strings.Cut(kv, "=")
-		if !ok || name == "" {
-			return nil, usagef("--env %q: give NAME=VALUE", kv)
+		if !ok || name == "" || !utf8.ValidString(kv) {
+			return nil, usagef("--env %q: give NAME=VALUE, in UTF-8", kv)
 		}
 		vars[name] = value
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,15 +111,17 @@ func untilSignal(ctx context.Context, p process) (context.Context, func()) {
 
 // logs copies output until errAll, the end of the session, or a signal.
 func (r *remote) logs(ctx context.Context, cmd *cobra.Command, session string, run runInfo, tail uint64, follow bool, p process) error {
-	l := &logCopy{stdout: p.stdout, stderr: p.stderr, name: cmd.CommandPath(), follow: follow}
+	l := &logCopy{stdout: p.stdout, stderr: p.stderr, name: cmd.CommandPath()}
 	opts := &ws.SessionOptions{DialOptions: r.dialOptions(), Patience: r.patience, View: true, Tail: tail}
 	if tail == 0 {
 		opts.After = new(uint64)
 	}
 	if run.RunID != "" {
-		l.run, l.number, l.last = run.RunID, run.Number, run.Last
+		l.run, l.number = run.RunID, run.Number
 		opts.After = &run.First
+		follow = follow && run.Last == nil // of one that has ended there is what there is
 	}
+	l.follow = follow
 	if !follow {
 		end, err := r.end(ctx, session)
 		if err != nil {
@@ -152,7 +155,6 @@ type logCopy struct {
 	follow         bool
 	run            string // only this one's; "": everything
 	number         uint64
-	last           *uint64 // where the run has ended
 	end            *uint64 // how far to go
 }
 
@@ -172,13 +174,21 @@ func (l *logCopy) take(m ws.Message) error {
 	case m.Type == ws.TypeGap:
 		_, _ = fmt.Fprintf(l.stderr, "%s: %d positions are no longer kept\n", l.name, m.To-m.From)
 	}
-	if l.run != "" && l.follow && (m.Type == ws.TypeRunFinished && m.RunID == l.run || l.last != nil && m.End() > *l.last) {
+	if l.run != "" && l.follow && l.ends(m) {
 		return errAll
 	}
 	if l.end != nil && m.End() >= *l.end {
 		return errAll
 	}
 	return nil
+}
+
+// ends reports whether the run ends with m, or has ended in it where m is a gap.
+func (l *logCopy) ends(m ws.Message) bool {
+	if m.Type == ws.TypeGap {
+		return slices.ContainsFunc(m.Finished, func(end ws.Message) bool { return end.RunID == l.run })
+	}
+	return m.Type == ws.TypeRunFinished && m.RunID == l.run
 }
 
 func eventsCommand(p process) *cobra.Command {

@@ -40,7 +40,7 @@ Each client has a session of its own, which begins with its first command and en
 client; with --session all use that one, which stays. The agent can also make, list and end
 sessions.
 
-Over HTTP a client must present one of the tokens that the server takes, where there are any,
+Over HTTP a client must present the token that this command was given, or one of its file,
 and pages of other origins are refused. Without a token only loopback addresses are served.` + sessionHelp,
 		Example: `  tandem mcp --session work
   tandem mcp --listen 127.0.0.1:4478 --token-file token`,
@@ -55,6 +55,9 @@ and pages of other origins are refused. Without a token only loopback addresses 
 		return server.names(cmd), cobra.ShellCompDirectiveNoFileComp
 	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flag("session").Changed && f.session == "" {
+			return usagef("--session is empty: give the session, or leave it out for one for each client")
+		}
 		if f.session != "" && f.cwd != "" {
 			return usagef("--cwd is for sessions that are made here: it does not go with --session")
 		}

@@ -60,7 +60,14 @@ func (g *guest) run(ctx context.Context, req *mcp.CallToolRequest, in runInput) 
 	}
 	w := &runWatch{session: session, run: uuid.NewString(), wait: time.Duration(in.WaitMS) * time.Millisecond, talk: in.Interactive}
 	w.begin = func(ctx context.Context) error {
-		return g.d.remote.call(ctx, http.MethodPost, sessionPath(session, "run"), in.request(w.run), nil)
+		post := func() error {
+			return g.d.remote.call(ctx, http.MethodPost, sessionPath(session, "run"), in.request(w.run), nil)
+		}
+		err := post()
+		if errors.Is(err, ws.ErrLost) {
+			err = post() // the server may have taken it; the same id is the same run
+		}
+		return err
 	}
 	stop := w.tell(ctx, req)
 	err = g.d.follow(ctx, w)

@@ -213,15 +213,24 @@ func refusal(res *http.Response) *ws.RefusedError {
 
 // A sessionInfo is a session as the server tells it.
 type sessionInfo struct {
-	ID        string       `json:"id"`
-	Name      string       `json:"name"`
-	State     string       `json:"state"`
-	Cwd       string       `json:"cwd"`
-	CreatedAt int64        `json:"created_at"`
-	ActiveAt  int64        `json:"active_at"`
-	Clients   int          `json:"clients"`
-	Run       *ws.RunState `json:"run,omitempty"`
-	Queued    int          `json:"queued"`
+	ID        string      `json:"id"`
+	Name      string      `json:"name"`
+	State     string      `json:"state"`
+	Cwd       string      `json:"cwd"`
+	CreatedAt int64       `json:"created_at"`
+	ActiveAt  int64       `json:"active_at"`
+	Clients   int         `json:"clients"`
+	Run       *currentRun `json:"run,omitempty"`
+	Queued    int         `json:"queued"`
+}
+
+// A currentRun is the run that is on, in its session.
+type currentRun struct {
+	RunID     string `json:"run_id"`
+	Code      string `json:"code"`
+	Truncated bool   `json:"code_truncated,omitempty"`
+	By        string `json:"by"`
+	StartedAt int64  `json:"started_at"`
 }
 
 // A runInfo is a run as the server tells it.
@@ -246,9 +255,12 @@ type runInfo struct {
 // find resolves what a person calls a session: its id, a beginning of it, or its name.
 func (r *remote) find(ctx context.Context, called string) (sessionInfo, error) {
 	var info sessionInfo
+	if called == "" {
+		return info, usagef("the name of the session is empty: give its id, a beginning of it, or its name")
+	}
 	err := r.call(ctx, http.MethodGet, sessionPath(called), nil, &info)
 	refused, ok := errors.AsType[*ws.RefusedError](err)
-	if called == "" || !ok || refused.Status != http.StatusNotFound {
+	if !ok || refused.Status != http.StatusNotFound {
 		return info, err
 	}
 	all, listErr := r.list(ctx)
@@ -261,9 +273,11 @@ func (r *remote) find(ctx context.Context, called string) (sessionInfo, error) {
 			found = append(found, s)
 		}
 	}
-	for _, s := range all {
-		if len(found) == 0 && strings.HasPrefix(s.ID, called) {
-			found = append(found, s)
+	if len(found) == 0 {
+		for _, s := range all {
+			if strings.HasPrefix(s.ID, called) {
+				found = append(found, s)
+			}
 		}
 	}
 	switch len(found) {

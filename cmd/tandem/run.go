@@ -49,7 +49,7 @@ The exit code is that of the code; beside that:
   124  ended by --timeout, or by the server's limit
   125  refused: a wrong token, an unknown session or directory, a full queue; or canceled
   141  nobody reads its output any more: the code is ended, as SIGPIPE would
-  255  the server cannot be reached, or no longer
+  255  the server cannot be reached, or no longer; or some of the output is lost
 
 With --json the field "reason" tells these from the exit codes of the code itself.` + sessionHelp,
 		Example: `  tandem run -- 'cd /tmp && make'
@@ -75,6 +75,9 @@ With --json the field "reason" tells these from the exit codes of the code itsel
 		return server.names(cmd), cobra.ShellCompDirectiveNoFileComp
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flag("session").Changed && f.session == "" {
+			return usagef("--session is empty: give the session, or leave it out for one of its own")
+		}
 		request, err := f.request(args, p.stdin)
 		if err != nil {
 			return err
@@ -111,6 +114,9 @@ func (f *runFlags) request(args []string, stdin io.Reader) (ws.Run, error) {
 		return req, err
 	}
 	req.Env = vars
+	if !utf8.ValidString(req.Code + req.Cwd) {
+		return req, usagef("the code and --cwd must be UTF-8")
+	}
 	if strings.TrimSpace(req.Code) != "" {
 		if !f.noStdin && !f.detach {
 			req.Stdin = sessions.OpenStdin
@@ -217,10 +223,19 @@ func (r *remote) run(cmd *cobra.Command, id string, req ws.Run, p process, asJSO
 	if err != nil {
 		return broken(c, err)
 	}
-	if res.Lost > 0 {
-		say(fmt.Sprintf("%d bytes and events were no longer kept by the server when they were asked for: output may be missing", res.Lost))
+	return lostOr(res, endOf(res.Reason, res.ExitCode, res.Message))
+}
+
+// lostOr is end, unless output is missing: nobody is to take that for all there was.
+func lostOr(res ws.Result, end error) error {
+	if res.Lost == 0 {
+		return end
 	}
-	return endOf(res.Reason, res.ExitCode, res.Message)
+	code := "no exit code"
+	if res.ExitCode != nil {
+		code = fmt.Sprintf("exit code %d", *res.ExitCode)
+	}
+	return exitError{exitLost, fmt.Errorf("%d bytes and events were no longer kept by the server when they were asked for: output may be missing; the run ended with %s", res.Lost, code)}
 }
 
 // feed passes input on until either side ends. Input that cannot be read is input that ends.
@@ -330,7 +345,7 @@ func printResult(ctx context.Context, stdout io.Writer, s *ws.Session, c *ws.Com
 	if err := printJSON(stdout, out); err != nil {
 		return err
 	}
-	if end := endOf(res.Reason, res.ExitCode, res.Message); end != nil {
+	if end := lostOr(res, endOf(res.Reason, res.ExitCode, res.Message)); end != nil {
 		return exitError{code: exitCodeOf(end)} // it has been told
 	}
 	return nil

@@ -297,6 +297,9 @@ func newHTTPServer(base context.Context, handler http.Handler, log *slog.Logger)
 // errAtOnce is the end by a second signal.
 var errAtOnce = errors.New("ended at once by a second signal, without waiting for what was running")
 
+// sameSignal is within how long a signal that comes again is the same one.
+const sameSignal = 100 * time.Millisecond
+
 // serve answers until ctx ends, a signal comes or the listener fails, and then ends
 // everything in order. It returns nil if that was asked for and went well.
 //
@@ -310,7 +313,8 @@ func (s *server) serve(ctx context.Context, signals <-chan os.Signal) error {
 	stopHelpers := s.startHelpers()
 	defer stopHelpers()
 
-	failed := s.untilEnd(ctx, signals, served)
+	first, failed := s.untilEnd(ctx, signals, served)
+	asked := time.Now()
 	s.ready.Store(false)
 	s.notify(stateStopping)
 	down := make(chan error, 1)
@@ -324,8 +328,9 @@ func (s *server) serve(ctx context.Context, signals <-chan os.Signal) error {
 		case err := <-down:
 			return errors.Join(failed, err)
 		case sig := <-signals:
-			// Both the terminal and the shell in it send a SIGHUP when it is closed.
-			if sig != syscall.SIGHUP {
+			// Both the terminal and the shell in it send a SIGHUP when it is closed; and timeout(1),
+			// for one, signals the program and its group.
+			if sig != syscall.SIGHUP && (sig != first || time.Since(asked) > sameSignal) {
 				return errAtOnce
 			}
 		}
@@ -352,24 +357,25 @@ func (s *server) startHelpers() (stop func()) {
 	}
 }
 
-// untilEnd returns when the server is to end, with an error if that is because it failed.
-func (s *server) untilEnd(ctx context.Context, signals <-chan os.Signal, served chan error) error {
+// untilEnd returns when the server is to end, with the signal that asked for it, or with an
+// error if it failed.
+func (s *server) untilEnd(ctx context.Context, signals <-chan os.Signal, served chan error) (os.Signal, error) {
 	for {
 		select {
 		case <-ctx.Done():
 			s.log.Info("ending", "cause", context.Cause(ctx))
-			return nil
+			return nil, nil
 		case sig := <-signals:
 			if sig == syscall.SIGHUP && s.terminal == hasTerminal() && s.reloads.ask() {
 				continue
 			}
 			s.log.Info("ending", "signal", sig.String())
-			return nil
+			return sig, nil
 		case err := <-served:
 			served <- err
 			failed := fmt.Errorf("accept connections: %w", err)
 			s.log.Error("ending", "error", failed)
-			return failed
+			return nil, failed
 		}
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// notifySignals delivers the signals that ask the server to end: SIGTERM, SIGINT and
-// SIGHUP. One that was ignored when the program started, by nohup or by a script's "&",
+// notifySignals delivers the signals that ask the server to end: SIGTERM, SIGINT, SIGHUP and
+// SIGQUIT, upon which Go would print where every goroutine is. One that was ignored when the program started, by nohup or by a script's "&",
 // stays without effect on the server.
 //
 // It is still caught, not ignored: children inherit what is ignored, and a shell that
@@ -18,7 +18,7 @@ import (
 func notifySignals() (<-chan os.Signal, func()) {
 	ending := make(chan os.Signal, 2) // the first, and the second that says "at once"
 	dropped := make(chan os.Signal, 1)
-	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		if signal.Ignored(sig) {
 			signal.Notify(dropped, sig)
 		} else {
