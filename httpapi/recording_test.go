@@ -71,7 +71,7 @@ func TestRecording(t *testing.T) {
 		if e != v3.Events[i] {
 			t.Errorf("event %d is %v in v2 and %v in v3", i, e, v3.Events[i])
 		}
-		if e.Data == "é\r\n" && e.At-v2.Events[i-1].At < 295 {
+		if e.Data == "é\r\n" && e.At-v2.Events[i-1].At < 200 { // what is before may have been read late
 			t.Errorf("written 300 ms after what is before, and shown after %d", e.At-v2.Events[i-1].At)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -157,7 +158,9 @@ func newMCPDoor(ctx context.Context, r *remote, f mcpFlags, p process) (*mcpDoor
 func (d *mcpDoor) serveStdio(p process) error {
 	ctx, stop := untilSignal(d.ending, p)
 	defer stop()
-	ss, err := d.server.Connect(ctx, &mcp.IOTransport{Reader: io.NopCloser(p.stdin), Writer: keepOpen{p.stdout}}, nil)
+	out := &sharedWriter{w: p.stdout}
+	lines := &agentLines{in: bufio.NewReader(p.stdin), out: out}
+	ss, err := d.server.Connect(ctx, &mcp.IOTransport{Reader: lines, Writer: out, MaxLineLength: -1}, nil)
 	if err != nil {
 		return fmt.Errorf("serve MCP: %w", err)
 	}
@@ -176,11 +179,6 @@ func (d *mcpDoor) serveStdio(p process) error {
 	}
 	return nil
 }
-
-// keepOpen is a writer that is not closed with the connection.
-type keepOpen struct{ io.Writer }
-
-func (keepOpen) Close() error { return nil }
 
 // close ends what is on and what is kept for clients, and waits for it: but not for ever, as
 // when nobody reads what is written.
