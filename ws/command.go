@@ -58,7 +58,8 @@ type Result struct {
 
 // Run asks for a run and returns without waiting for it. Without an ID it is given one that
 // is its own, and is made once however often the connection is lost. With the ID of a run
-// that has ended long ago it is that one's result, without its output.
+// that is there already it is that one, from here on: one that has ended is its result, without
+// its output, and input counts from the first byte that anybody gave it.
 //
 // ctx is for this call alone.
 func (s *Session) Run(ctx context.Context, r Run) (*Command, error) {
@@ -197,7 +198,8 @@ func (c *Command) Close() {
 
 // Interrupt interrupts the command, as Ctrl-C would; with force, it is ended with SIGTERM after
 // a second and with SIGKILL after another, and the shell last. It fails with a [RefusedError],
-// RUN_NOT_RUNNING, when the command is not running, and never reaches another run.
+// RUN_NOT_RUNNING, when the command is not running, and never reaches another run. When the
+// connection is lost before the answer it is asked for again, and may reach the command twice.
 func (c *Command) Interrupt(ctx context.Context, force bool) error {
 	_, err := c.s.request(ctx, outgoing{Type: typeInterrupt, RunID: c.id, Force: force}, true)
 	return err
