@@ -24,7 +24,7 @@ func (h *Handler) expect(c *conn) {
 	a, id := c.absent(), c.session.ID()
 	back := h.closing // then nobody is waited for
 	for o := range h.conns {
-		back = back || o.session == c.session && o.resumes(a)
+		back = back || o.session == c.session && o.number > c.number && o.resumes(a)
 	}
 	if back {
 		c.reader.Close()

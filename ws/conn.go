@@ -34,6 +34,7 @@ type conn struct {
 	reader  *sessions.Reader
 	view    bool
 	after   *uint64 // where the client has said that it goes on; nil: it did not
+	number  uint64  // in the order in which connections came
 	binary  bool
 	window  uint64 // 0: none
 

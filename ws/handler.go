@@ -91,6 +91,7 @@ type Handler struct {
 	serving   int           // requests between enter and leave
 	drained   chan struct{} // closed once closing and nothing is served
 	conns     map[*conn]struct{}
+	tracked   uint64                // how many there have been
 	ephemeral map[string]*ephemeral // by session id
 	absent    map[string][]*absent  // by session id
 }
@@ -322,6 +323,8 @@ func (h *Handler) track(c *conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.conns[c] = struct{}{}
+	h.tracked++
+	c.number = h.tracked
 	if h.closing {
 		c.cancel(errStopping)
 	}

@@ -267,7 +267,7 @@ func TestSessionLosesNothing(t *testing.T) {
 	t.Parallel()
 	d := open(t, sessions.Config{Retention: 2 << 20}, ws.Config{})
 	net := newCutter(d)
-	net.cutAfter(func() int { return 1_000_000 + rand.N(2_000_000) })
+	net.cutAfter(func() int { return 1000 + rand.N(2_500_000) })
 	s := openSession(t, net.url(), d.session().ID(), ws.SessionOptions{})
 	res := wait(t, command(t, s, ws.Run{Code: "seq 1 1200000"}))
 	var want bytes.Buffer
