@@ -265,7 +265,7 @@ func TestSessionSurvivesCuts(t *testing.T) {
 // A command that is far faster than the client gets its connection back is held back for it.
 func TestSessionLosesNothing(t *testing.T) {
 	t.Parallel()
-	d := open(t, sessions.Config{Retention: 2 << 20}, ws.Config{})
+	d := open(t, sessions.Config{Retention: 4 << 20}, ws.Config{})
 	net := newCutter(d)
 	net.cutAfter(func() int { return 1000 + rand.N(2_500_000) })
 	s := openSession(t, net.url(), d.session().ID(), ws.SessionOptions{})

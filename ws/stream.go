@@ -24,7 +24,8 @@ const (
 	mostBackoff  = 5 * time.Second
 
 	// clientWindow is how many positions may be on their way that were not taken in: so many a
-	// command may be ahead, and so many are kept for a client whose connection broke.
+	// command may be ahead of that, so that with a retention of four times as much nothing is lost
+	// to a cut.
 	clientWindow = 1 << 20
 
 	// dialLimit is how long one attempt may take.
