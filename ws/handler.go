@@ -6,12 +6,17 @@
 // commands, and gets lost connections back; [Follow] looks on; [Dial] is one connection, for
 // who wants the messages themselves.
 //
-// A connection is two goroutines, and one for each completion it waits for. The reader takes one message at a time, acts on it and
-// puts direct answers into a bounded outbox; the writer alone writes, from the outbox
-// first and then from the session's journal, which it pulls. So the journal is the only
-// place where a session's history waits for a client, the outbox the only place where
-// answers do, and a client that reads neither is read no further itself, until the
-// journal's stall limit or the deadline of a write ends it. No lock is held across a write.
+// A connection is two goroutines, and one for each completion it waits for. The reader takes
+// one message at a time, acts on it and puts direct answers into a bounded outbox; the writer
+// alone writes, from the outbox first and then from the session's journal, which it pulls. So
+// the journal is the only place where a session's history waits for a client, the outbox the
+// only place where answers do, and a client that reads neither is read no further itself,
+// until the journal's stall limit or the deadline of a write ends it. No lock is held across
+// a write.
+//
+// A connection that breaks, without a goodbye from either side, leaves its reader of the
+// journal behind for as long as the stall limit (absent.go): a command is held back for the
+// client meanwhile, until it comes back with a position in what it had not acknowledged.
 package ws
 
 import (

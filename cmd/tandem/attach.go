@@ -62,15 +62,11 @@ Without a terminal it takes lines from standard input and detaches after the las
 	patienceFlag(cmd)
 	view := cmd.Flags().Bool("view", false, "look only; Ctrl-C and Ctrl-] detach")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		r, err := server()
+		r, info, err := server.find(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		info, err := r.find(cmd.Context(), args[0])
-		if err != nil {
-			return err
-		}
 		role, err := r.role(cmd.Context())
 		if err != nil {
 			return err

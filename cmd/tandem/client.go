@@ -290,15 +290,11 @@ func signalCommand(p process) *cobra.Command {
 // post asks a session for something. Its run_id is as a person has it; empty, it is the run that
 // is on.
 func post(cmd *cobra.Command, server finder, called, what string, in map[string]any) error {
-	r, err := server()
+	r, s, err := server.find(cmd.Context(), called)
 	if err != nil {
 		return err
 	}
 	defer r.close()
-	s, err := r.find(cmd.Context(), called)
-	if err != nil {
-		return err
-	}
 	if in["run_id"] == "" {
 		delete(in, "run_id")
 	} else {
@@ -329,15 +325,11 @@ has none, because it was canceled or refused.` + sessionHelp + runHelp,
 	timeout := cmd.Flags().Duration("timeout", 0, "wait no longer, and exit with 124; the run goes on")
 	asJSON := cmd.Flags().Bool("json", false, "print the run")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		r, err := server()
+		r, s, err := server.find(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		s, err := r.find(cmd.Context(), args[0])
-		if err != nil {
-			return err
-		}
 		id, err := r.named(cmd.Context(), s.ID, args[1:])
 		if err != nil {
 			return err

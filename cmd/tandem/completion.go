@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -37,6 +38,19 @@ The server is asked for these: TANDEM_URL and the token must be set where Tab is
 
 // A finder makes a remote of the flags that say which.
 type finder func() (*remote, error)
+
+// find makes the remote and finds there what a person calls a session, see [remote.find].
+func (l finder) find(ctx context.Context, called string) (*remote, sessionInfo, error) {
+	r, err := l()
+	if err != nil {
+		return nil, sessionInfo{}, err
+	}
+	s, err := r.find(ctx, called)
+	if err != nil {
+		r.close()
+	}
+	return r, s, err
+}
 
 // names offers the sessions there are, by their ids and by their names.
 func (l finder) names(cmd *cobra.Command) (names []string) {

@@ -40,15 +40,11 @@ What is no longer kept is told on standard error.` + sessionHelp + runHelp,
 		case *tail > 0 && len(args) == 2:
 			return usagef("--tail counts what happens in the session: it does not go with a run")
 		}
-		r, err := server()
+		r, s, err := server.find(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		s, err := r.find(cmd.Context(), args[0])
-		if err != nil {
-			return err
-		}
 		run := runInfo{}
 		if len(args) == 2 {
 			if run, err = r.findRun(cmd.Context(), s.ID, args[1]); err != nil {
@@ -206,15 +202,11 @@ happens, until the session ends or Ctrl-C.` + sessionHelp,
 	after := cmd.Flags().Uint64("after", 0, "begin at this position")
 	asJSON := cmd.Flags().Bool("json", false, "print each message as the server sends it, a line each")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		r, err := server()
+		r, s, err := server.find(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		s, err := r.find(cmd.Context(), args[0])
-		if err != nil {
-			return err
-		}
 		ctx, stop := untilSignal(cmd.Context(), p)
 		defer stop()
 		opts := &ws.SessionOptions{DialOptions: r.dialOptions(), Patience: r.patience, View: true, After: after}
