@@ -62,8 +62,9 @@ const (
 	DefaultBodyTimeout = 30 * time.Second
 )
 
-// api is what the handlers share. Nothing in it changes after New.
+// api is what the handlers share. Nothing in it but the metronome changes after New.
 type api struct {
+	beat     metronome
 	sessions *sessions.Manager
 	messages func() EntryEncoder
 	ready    func() bool

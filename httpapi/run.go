@@ -18,15 +18,9 @@ import (
 	"tandem/sessions"
 )
 
-const (
-	// reattachGrace is how long a run that its client named waits for a new reader once it
-	// has lost its last: such a client can come back to it, another cannot.
-	reattachGrace = 10 * time.Second
-
-	// startWait is how long an answer is held back for the run to start, so that a refusal
-	// is still a status of its own. It is over at once where nothing is queued.
-	startWait = time.Second
-)
+// reattachGrace is how long a run that its client named waits for a new reader once it has
+// lost its last: such a client can come back to it, another cannot.
+const reattachGrace = 10 * time.Second
 
 // door is what the engine is told of who asks.
 const door = "rest"
@@ -139,14 +133,11 @@ func wantsStream(r *http.Request) bool { return listed(r.Header, "Accept", "text
 func (a *api) answerRun(w http.ResponseWriter, r *http.Request, s *sessions.Session, run *sessions.Run, from uint64, stream bool) error {
 	release, cut := run.Hold(), false
 	defer func() { release(cut) }()
-	reader, _, err := s.Attach(sessions.AttachOptions{After: &from, By: door})
+	reader, _, err := s.Attach(sessions.AttachOptions{After: &from, By: door, Unhurried: true})
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
-	if err := awaitStart(r.Context(), run); err != nil {
-		return err
-	}
 	if stream {
 		err = a.streamRun(w, r, s, run, reader, from)
 	} else {
@@ -166,19 +157,6 @@ func cutOff(err error, reader *sessions.Reader) bool {
 	return errors.Is(cut, sessions.ErrStalled) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// awaitStart waits a moment for run to start, and fails if it turns out to be refused.
-func awaitStart(ctx context.Context, run *sessions.Run) error {
-	timer := time.NewTimer(startWait)
-	defer timer.Stop()
-	select {
-	case <-run.Started():
-	case <-timer.C:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return refused(run.Info())
-}
-
 func refused(info sessions.RunInfo) error {
 	if info.Reason != sessions.ReasonRefused {
 		return nil
@@ -189,19 +167,22 @@ func refused(info sessions.RunInfo) error {
 // streamRun answers with the events of a run. Once it has begun, whatever goes wrong can
 // only end it.
 func (a *api) streamRun(w http.ResponseWriter, r *http.Request, s *sessions.Session, run *sessions.Run, reader *sessions.Reader, from uint64) error {
-	startStream(w)
 	if r.Method == http.MethodHead {
-		return nil
+		startStream(w)
+		return refused(run.Info())
 	}
-	sink := &eventSink{out: a.newOutlet(w), pos: from, took: reader.Took}
-	if err := sink.open(s.ID(), run.ID()); err != nil {
+	sink := &eventSink{w: w, out: a.newOutlet(w), run: run, beat: &a.beat, pos: from, took: reader.Took}
+	if err := sink.open(s.ID()); err != nil {
 		return err
 	}
 	end, err := follow(r.Context(), run, reader, sink)
+	if err == nil && !sink.begun() {
+		err = refused(*end)
+	}
 	if err == nil {
 		err = sink.finish(end)
 	}
-	if err != nil && !errors.Is(err, errGone) {
+	if err != nil && sink.begun() && !errors.Is(err, errGone) {
 		return fmt.Errorf("%w: %w", errGone, err)
 	}
 	return err

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -24,18 +25,29 @@ const (
 	// with: most runs write or have ended by then, and each packet costs as much as the rest
 	// of a short run's answer.
 	firstWait = 5 * time.Millisecond
+
+	// startWait is how long they wait for a run that is queued to start, so that a refusal
+	// is still a status of its own.
+	startWait = time.Second
 )
 
-// eventSink streams a run as server-sent events.
+// eventSink streams a run as server-sent events. It is a stream from the first that is sent:
+// until then, the answer may become another.
 type eventSink struct {
+	w     http.ResponseWriter
 	out   *outlet
+	run   *sessions.Run
+	beat  *metronome
 	lines lineEncoder
 	buf   []byte
 	pos   uint64       // everything below is in the stream
 	first time.Time    // when the first events were encoded; zero: they wait no longer
-	sent  time.Time    // when something last was
+	sent  time.Time    // when something last was; zero: nothing was
 	took  func(uint64) // is told how far the client is
 }
+
+// begun reports whether the client has been sent something.
+func (s *eventSink) begun() bool { return !s.sent.IsZero() }
 
 func (s *eventSink) output(e sessions.Entry) error {
 	s.first = time.Time{}
@@ -61,19 +73,39 @@ func (s *eventSink) gap(from, to uint64, at time.Time) error {
 
 func (s *eventSink) batch(pos uint64) error {
 	s.pos = pos
-	if time.Since(s.first) < firstWait {
+	if s.holding() {
 		return nil
 	}
 	return s.sendOrPing()
 }
 
+// holding reports whether the first events still wait.
+func (s *eventSink) holding() bool {
+	waited := time.Since(s.first)
+	return waited < firstWait || waited < startWait && !isClosed(s.run.Started())
+}
+
+// hold waits for as long as they do, or less.
+func (s *eventSink) hold(ctx context.Context, wake, ended <-chan struct{}) error {
+	waited := time.Since(s.first)
+	if waited >= firstWait {
+		_, err := awaitAny(ctx, wake, s.run.Started(), startWait-waited)
+		return err
+	}
+	select {
+	case <-s.beat.next():
+	case <-wake:
+	case <-ended:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
 // wait sends a line begun as far as it has come, and pings for as long as nothing happens.
 func (s *eventSink) wait(ctx context.Context, wake, ended <-chan struct{}) error {
-	if time.Since(s.first) < firstWait {
-		woken, err := awaitAny(ctx, wake, ended, time.Until(s.first.Add(firstWait)))
-		if woken || err != nil {
-			return err
-		}
+	if s.holding() {
+		return s.hold(ctx, wake, ended)
 	}
 	var broken bool
 	s.buf, broken = s.lines.restOfRunes(s.buf)
@@ -127,9 +159,9 @@ type textEvent struct {
 }
 
 // open begins with what every stream of a run begins with. It is sent by wait at the latest.
-func (s *eventSink) open(session, run string) error {
+func (s *eventSink) open(session string) error {
 	s.first = time.Now()
-	err := s.event(s.pos, textEvent{Type: "init", Text: session, RunID: run, Timestamp: s.first.UnixMilli()})
+	err := s.event(s.pos, textEvent{Type: "init", Text: session, RunID: s.run.ID(), Timestamp: s.first.UnixMilli()})
 	if err == nil {
 		err = s.ping()
 	}
@@ -158,6 +190,9 @@ func (s *eventSink) event(id uint64, v any) (err error) {
 // write sends what is encoded, and lets a slow client's progress be seen within a batch, so
 // that it is not taken for one that stopped.
 func (s *eventSink) write() error {
+	if !s.begun() {
+		startStream(s.w)
+	}
 	err := s.out.write(s.buf)
 	s.buf = s.buf[:0]
 	s.sent, s.first = time.Now(), time.Time{}

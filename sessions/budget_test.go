@@ -53,7 +53,7 @@ func TestBudgetSparesWhatIsNotRead(t *testing.T) {
 	t.Parallel()
 	b := &budget{limit: 2 << 20}
 	j := newJournal(8<<20, b)
-	r, err := j.attach(true, 0, func(_, end uint64) (uint64, error) { return end, nil })
+	r, err := j.attach(AttachOptions{}, func(_, end uint64) (uint64, error) { return end, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -190,7 +190,7 @@ func (j *journal) appendOrExtendLocked(kind Kind, run uint64, data []byte, now t
 			j.total += int64(len(data))
 			j.end += uint64(len(data))
 			j.evictLocked()
-			j.notifyLocked()
+			j.notifyLocked(kind)
 			return
 		}
 	}
@@ -226,7 +226,7 @@ func (j *journal) appendLocked(e Entry) Entry {
 	j.end = e.End()
 	j.total += e.cost()
 	j.evictLocked()
-	j.notifyLocked()
+	j.notifyLocked(e.Kind)
 	return e
 }
 
@@ -292,9 +292,12 @@ func (j *journal) leaveBudget() {
 	}
 }
 
-func (j *journal) notifyLocked() {
+// notifyLocked wakes the readers, there being an entry of that kind.
+func (j *journal) notifyLocked(kind Kind) {
 	for r := range j.readers {
-		r.wake()
+		if kind != RunStarted || !r.unhurried {
+			r.wake()
+		}
 	}
 }
 
@@ -365,19 +368,16 @@ func (j *journal) bounds() (oldest, end uint64) {
 	return j.oldest, j.end
 }
 
-// attach adds a reader whose first position at picks, within the lock, so that whatever at
-// looks at belongs to the same moment.
-//
-// lag is how far behind a lossless reader may be before commands are held back; 0 leaves
-// that to the retention.
-func (j *journal) attach(lossless bool, lag uint64, at func(oldest, end uint64) (uint64, error)) (*Reader, error) {
+// attach adds a reader as o wants it whose first position at picks, within the lock, so that
+// whatever at looks at belongs to the same moment.
+func (j *journal) attach(o AttachOptions, at func(oldest, end uint64) (uint64, error)) (*Reader, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	pos, err := at(j.oldest, j.end)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{j: j, lossless: lossless, lag: lag, pos: pos, start: pos, taken: pos, ready: make(chan struct{}, 1)}
+	r := &Reader{j: j, lossless: !o.Viewer, lag: o.Lag, unhurried: o.Unhurried, pos: pos, start: pos, taken: pos, ready: make(chan struct{}, 1)}
 	r.progressAt = time.Now()
 	r.progressPos = pos
 	j.readers[r] = struct{}{}
@@ -414,13 +414,14 @@ const stallBytes = 64 << 10
 // A Reader follows a session's journal from a position on. One goroutine at a time may
 // call Next; Took and Close may be called from any.
 type Reader struct {
-	j        *journal
-	lossless bool
-	lag      uint64 // 0: none; see attach
-	start    uint64
-	ready    chan struct{}
-	onClose  func()
-	once     sync.Once
+	j         *journal
+	lossless  bool
+	lag       uint64 // see AttachOptions, as is unhurried
+	unhurried bool
+	start     uint64
+	ready     chan struct{}
+	onClose   func()
+	once      sync.Once
 
 	// Guarded by j.mu.
 	pos         uint64 // next to read

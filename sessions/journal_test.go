@@ -122,7 +122,7 @@ func driveJournal(t *testing.T, script []byte) {
 
 func mustAttach(t testing.TB, j *journal, lossless bool, pos uint64) *Reader {
 	t.Helper()
-	r, err := j.attach(lossless, 0, func(_, _ uint64) (uint64, error) { return pos, nil })
+	r, err := j.attach(AttachOptions{Viewer: !lossless}, func(_, _ uint64) (uint64, error) { return pos, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

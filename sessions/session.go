@@ -401,7 +401,11 @@ type AttachOptions struct {
 	Viewer bool    // never holds a command back; sees a Gap instead
 	Lag    uint64  // hold commands back when so many positions were not read; 0: when half of the retention is full
 	Client bool    // counts against MaxClients and in Info.Clients
-	By     string  // which door asked, for the Observer: "rest" or "ws"
+
+	// Unhurried is for who has nothing to do with the start of a run until something
+	// follows it: that alone does not make the reader ready.
+	Unhurried bool
+	By        string // which door asked, for the Observer: "rest" or "ws"
 }
 
 // A Snapshot is what a session was at the very moment a reader was added: nothing lies
@@ -428,7 +432,7 @@ func (s *Session) Attach(o AttachOptions) (*Reader, Snapshot, error) {
 	}
 	snap := Snapshot{Cwd: s.cwd}
 	snap.State, snap.Run = s.stateLocked()
-	r, err := s.journal.attach(!o.Viewer, o.Lag, func(oldest, end uint64) (uint64, error) {
+	r, err := s.journal.attach(o, func(oldest, end uint64) (uint64, error) {
 		snap.Oldest, snap.End, snap.Pos = oldest, end, end
 		switch {
 		case o.After != nil && *o.After > end:
