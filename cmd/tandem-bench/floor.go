@@ -20,7 +20,9 @@ type bare struct {
 
 func startBash() (*bare, error) { return startBare("bash", "--norc", "--noprofile") }
 
-func startBare(argv ...string) (*bare, error) {
+func startBare(argv ...string) (*bare, error) { return startPiped(exec.Command(argv[0], argv[1:]...)) }
+
+func startPiped(cmd *exec.Cmd) (*bare, error) {
 	inR, inW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -29,7 +31,7 @@ func startBare(argv ...string) (*bare, error) {
 	if err != nil {
 		return nil, errors.Join(err, inR.Close(), inW.Close())
 	}
-	b := &bare{cmd: exec.Command(argv[0], argv[1:]...), in: inW, out: outR, buf: make([]byte, 4096)}
+	b := &bare{cmd: cmd, in: inW, out: outR, buf: make([]byte, 4096)}
 	b.cmd.Stdin, b.cmd.Stdout = inR, outW
 	err = errors.Join(b.cmd.Start(), inR.Close(), outW.Close())
 	if err != nil {

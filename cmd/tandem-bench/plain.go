@@ -22,10 +22,11 @@ import (
 // plainVariable makes this program, started by itself, a plain server.
 const plainVariable = "TANDEM_BENCH_PLAIN"
 
-// A plain server is the standard library's HTTP server with a bare bash behind it: what is
-// left of a session server when all that sessions are for is left out. It tells nothing of a
-// run but that it has ended, shares nothing and records nothing. So it is the second floor,
-// which no server that is written like ours gets below.
+// A plain server is the standard library's HTTP server with a bash behind it: what is left of
+// a session server when all that sessions are for is left out. Over REST it gives each run a
+// stdin, stdout and stderr of its own, and tells what came out and the status; over a WebSocket
+// it is a bare bash. It shares nothing and records nothing. So it is the second floor, which no
+// server that is written like ours gets below.
 type plain struct{ place }
 
 // openPlain starts one, which ends with ctx or stop.
@@ -92,7 +93,7 @@ func servePlain(stdin io.Reader, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s := &plainServer{shells: map[string]*bare{}}
+	s := &plainServer{shells: map[string]*apart{}}
 	web := &http.Server{Handler: s.handler()}
 	done := make(chan error, 1)
 	go func() { done <- web.Serve(ln) }()
@@ -111,7 +112,7 @@ func servePlain(stdin io.Reader, stdout io.Writer) error {
 type plainServer struct {
 	mu     sync.Mutex
 	last   int
-	shells map[string]*bare
+	shells map[string]*apart
 }
 
 func (s *plainServer) handler() http.Handler {
@@ -125,7 +126,7 @@ func (s *plainServer) handler() http.Handler {
 }
 
 func (s *plainServer) create(w http.ResponseWriter, _ *http.Request) {
-	sh, err := startBash()
+	sh, err := startApart()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -146,15 +147,22 @@ func (s *plainServer) run(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	sh := s.shells[r.PathValue("id")]
 	s.mu.Unlock()
+	var stdout, stderr []byte
+	var status string
 	if err == nil && sh != nil {
-		err = sh.ask(in.Command+"; echo .\n", len(".\n"))
+		stdout, stderr, status, err = sh.run(in.Command)
 	}
 	if err != nil || sh == nil {
 		http.Error(w, fmt.Sprint(err), http.StatusBadRequest)
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	_, _ = io.WriteString(w, "id: 1\ndata: {\"type\":\"execution_complete\"}\n\n")
+	for kind, text := range map[string][]byte{"stdout": stdout, "stderr": stderr} {
+		if len(text) > 0 {
+			_, _ = fmt.Fprintf(w, "data: {\"type\":%q,\"text\":%q}\n\n", kind, text)
+		}
+	}
+	_, _ = io.WriteString(w, "data: {\"type\":\"execution_complete\",\"exit_code\":"+status+"}\n\n")
 }
 
 func (s *plainServer) remove(_ http.ResponseWriter, r *http.Request) {

@@ -129,7 +129,7 @@ func writeTable(w io.Writer, rows []*row, withPeer bool) error {
 }
 
 func legend(withPeer bool) string {
-	text := "plain: net/http with a bare bash behind it, one of each connection's own, and nothing that a session is for; floor: bare processes, pipes and sockets\n" +
+	text := "plain: net/http with a bash behind it and nothing that a session is for: over REST each run has pipes of its own and its status is told, a WebSocket has a bare bash; floor: bare processes, pipes and sockets\n" +
 		"ours/plain, ours/floor: how many times the least possible it takes, or what part of the most possible is missing as a factor; 1x is the limit\n"
 	if withPeer {
 		text = "ratio: how many times as good as the peer, in time or throughput\n" + text
