@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"cmp"
-	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -37,18 +36,17 @@ func sane(s string) bool {
 	return s != "" && len(s) <= 128 && strings.IndexFunc(s, func(c rune) bool { return !harmless(c) }) < 0
 }
 
-// A subject is what a request turned out to be about, for its line in the log. Only the
-// request's own goroutine touches it.
-type subject struct{ session, run string }
+// The parameters of the routes that are in a request's line in the log, as session_id and
+// run_id.
+const (
+	sessionParam = "id"
+	runParam     = "run_id"
+)
 
-type subjectKey struct{}
-
-// about returns the subject of r, to be filled in by handlers that make what it names.
-func about(r *http.Request) *subject {
-	if s, ok := r.Context().Value(subjectKey{}).(*subject); ok {
-		return s
-	}
-	return &subject{}
+// isAbout puts into the line in the log what a request turned out to be about, where its path
+// does not say so. It is for the request's own goroutine.
+func isAbout(r *http.Request, param, id string) {
+	chi.RouteContext(r.Context()).URLParams.Add(param, id)
 }
 
 // logRequests writes one line for each request when it has been answered: for a stream or
@@ -56,8 +54,7 @@ func about(r *http.Request) *subject {
 // headers and the bodies are left out, so that no code and no token is ever in it.
 func (a *api) logRequests(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start, seen, about := time.Now(), &recorder{ResponseWriter: w}, &subject{}
-		r = r.WithContext(context.WithValue(r.Context(), subjectKey{}, about))
+		start, seen := time.Now(), &recorder{ResponseWriter: w}
 		defer func() {
 			failure := recover()
 			under := seen.status != 0
@@ -68,7 +65,7 @@ func (a *api) logRequests(next http.Handler) http.Handler {
 				}
 			}
 			a.answered(boundedMethod(r.Method), routeOf(r, "none"), seen.answer())
-			a.logger.LogAttrs(r.Context(), slog.LevelInfo, "request", seen.attrs(r, about, time.Since(start))...)
+			a.logger.LogAttrs(r.Context(), slog.LevelInfo, "request", seen.attrs(r, time.Since(start))...)
 			if failure != nil && under {
 				panic(http.ErrAbortHandler) // net/http breaks the connection off: the answer is not whole
 			}
@@ -122,23 +119,17 @@ func boundedMethod(method string) string {
 	return "other"
 }
 
-func (w *recorder) attrs(r *http.Request, about *subject, took time.Duration) []slog.Attr {
+func (w *recorder) attrs(r *http.Request, took time.Duration) []slog.Attr {
 	route := chi.RouteContext(r.Context())
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, 8),
 		slog.String("method", r.Method), slog.String("route", routeOf(r, "(none)")), slog.Int("status", w.answer()),
 		slog.Duration("duration", took), slog.Int64("bytes", w.bytes),
-		slog.String("request_id", w.Header().Get(requestIDHeader)),
+		slog.String("request_id", w.Header().Get(requestIDHeader)))
+	if id := route.URLParam(sessionParam); sane(id) {
+		attrs = append(attrs, slog.String("session_id", id))
 	}
-	for _, id := range []struct{ key, made, asked string }{
-		{"session_id", about.session, route.URLParam("id")},
-		{"run_id", about.run, route.URLParam("run_id")},
-	} {
-		if id.made == "" {
-			id.made = id.asked
-		}
-		if sane(id.made) {
-			attrs = append(attrs, slog.String(id.key, id.made))
-		}
+	if id := route.URLParam(runParam); sane(id) {
+		attrs = append(attrs, slog.String("run_id", id))
 	}
 	return attrs
 }

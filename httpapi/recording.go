@@ -32,7 +32,7 @@ func (a *api) record(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer rec.reader.Close()
 	if rec.run != nil {
-		about(r).run = rec.run.ID()
+		isAbout(r, runParam, rec.run.ID())
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/x-asciicast")

@@ -113,7 +113,7 @@ func (a *api) postRun(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	about(r).run = run.ID()
+	isAbout(r, runParam, run.ID())
 	if in.Detach {
 		if !created {
 			run.Hold()(true) // from now on it needs nobody to hold it, whoever asked for it first

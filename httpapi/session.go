@@ -82,7 +82,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	about(r).session = s.ID()
+	isAbout(r, sessionParam, s.ID())
 	return a.writeJSON(w, http.StatusOK, map[string]string{"session_id": s.ID()})
 }
 
@@ -193,7 +193,7 @@ func (a *api) interruptCommand(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	about(r).session = s.ID()
+	isAbout(r, sessionParam, s.ID())
 	if err := s.Interrupt("", true); err != nil && !errors.Is(err, sessions.ErrRunNotRunning) {
 		return err
 	}
