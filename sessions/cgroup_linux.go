@@ -145,8 +145,8 @@ func (g *cgroup) holdsOnly(pid int) bool {
 		g.procs = f
 	}
 	var b [32]byte
-	n, _ := g.procs.ReadAt(b[:], 0)
-	return string(b[:n]) == strconv.Itoa(pid)+"\n"
+	n, _ := unix.Pread(int(g.procs.Fd()), b[:], 0)
+	return string(b[:max(n, 0)]) == strconv.Itoa(pid)+"\n"
 }
 
 // rest closes what holdsOnly keeps open.

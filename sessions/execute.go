@@ -2,7 +2,9 @@ package sessions
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -260,11 +262,11 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	sh.ctl.hold()
 	allowFiles(sh.pid)
 	sh.forget()
-	lines := sh.lines(x.n, len(s.opts) > 0 || s.tmout != "" || s.prompt || hasty.MatchString(r.req.Code))
+	lines := sh.lines(x.n, len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(r.req.Code, hasty))
 	if slices.Contains(s.opts, "functrace") {
 		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
 	}
-	s.copies = s.copies || copying.MatchString(r.req.Code)
+	s.copies = s.copies || mentions(r.req.Code, copying)
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(lines)
 	return pump, nil
@@ -274,9 +276,14 @@ func (x *execution) dispatch() (*stdinPump, error) {
 // must be taken off by the very line that ran it. copying is code that may make the shell keep
 // a descriptor of the run's output, or that may run such code.
 var (
-	hasty   = regexp.MustCompile("history|PROMPT_COMMAND|TMOUT")
-	copying = regexp.MustCompile(`&|exec|source|\.\s`)
+	hasty   = []string{"history", "PROMPT_COMMAND", "TMOUT"}
+	copying = []string{"&", "exec", "source", ". ", ".\t", ".\\"}
 )
+
+// mentions reports whether any of the words is in code.
+func mentions(code string, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(code, w) })
+}
 
 // say says lines to the shell, and counts them.
 func (x *execution) say(lines string) {
@@ -672,9 +679,10 @@ func (s *Session) finishLocked(r *Run, o outcome) {
 // logEnd writes one line on a run that has ended. No lock may be held.
 func (s *Session) logEnd(r *Run) {
 	i := r.Info()
-	attrs := []any{"run_id", i.ID, "number", i.Number, "by", i.By, "reason", i.Reason, "duration", i.Duration}
+	attrs := append(make([]slog.Attr, 0, 6), slog.String("run_id", i.ID), slog.Uint64("number", i.Number),
+		slog.String("by", i.By), slog.String("reason", string(i.Reason)), slog.Duration("duration", i.Duration))
 	if i.ExitCode != nil {
-		attrs = append(attrs, "exit_code", *i.ExitCode)
+		attrs = append(attrs, slog.Int("exit_code", *i.ExitCode))
 	}
-	s.log.Info("run", attrs...)
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "run", attrs...)
 }

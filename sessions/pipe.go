@@ -217,6 +217,15 @@ func pipeHolds(fd int) int {
 	return n
 }
 
+// linked reports whether the FIFO still has a name.
+func (p *pipe) linked() (ok bool) {
+	_ = p.rc.Control(func(fd uintptr) {
+		var st unix.Stat_t
+		ok = unix.Fstat(int(fd), &st) == nil && st.Nlink > 0
+	})
+	return ok
+}
+
 // ended reports whether the pipe has been read to its end.
 func (p *pipe) ended() bool {
 	select {

@@ -43,6 +43,7 @@ type checkpoint struct {
 }
 
 const (
+	startOfReport    = 1 // SOH
 	reportFields     = 7
 	checkpointFields = 10
 
@@ -89,7 +90,7 @@ func (p *reportParser) limit() {
 
 func (p *reportParser) field(f []byte, emit func(report)) {
 	if len(p.fields) == 0 {
-		if f = f[bytes.LastIndexByte(f, '\n')+1:]; !validTag(f) {
+		if f = f[bytes.LastIndexByte(f, startOfReport)+1:]; !validTag(f) {
 			return
 		}
 	}

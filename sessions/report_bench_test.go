@@ -8,8 +8,8 @@ import (
 // BenchmarkReportParser is what the end of a run costs the parser: a report with every run,
 // and now and then a checkpoint, here of the size that a shell has by itself.
 func BenchmarkReportParser(b *testing.B) {
-	end, _, _ := strings.Cut(sampleReports, "\nT1")
-	checkpoint := "\nK\x0077\x00\x00source \x00" +
+	end, _, _ := strings.Cut(sampleReports, "\x01T1")
+	checkpoint := "\x01K\x0077\x00\x00source \x00" +
 		strings.Repeat("shopt -u compat31\nshopt -s progcomp\n", 25) +
 		strings.Repeat("declare -x XDG_DATA_DIRS=\"/usr/local/share:/usr/share\"\n", 40) +
 		strings.Repeat("set +o noglob\n", 27) + "umask 0022\n\x00" +

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-const sampleReports = "\nE1\x00himBHs\x00\x00w\x00/tmp\x0077\x000\x00" +
-	"\nT1\x00ehiBs\x00300\x00p\x00/a\nb\x00\x00130\x00" +
-	"noise\nX\x00hiBs\x00\x00\x00/\x0077\x007\x00" +
+const sampleReports = "\x01E1\x00himBHs\x00\x00w\x00/tmp\x0077\x000\x00" +
+	"\x01T1\x00ehiBs\x00300\x00p\x00/a\nb\x00\x00130\x00" +
+	"noise\x01X\x00hiBs\x00\x00\x00/\x0077\x007\x00" +
 	"K\x0077\x00trap -- 'x' EXIT\n\x00source f source \x00vars\x00traps\x00params\x00functions\x00aliases\x00 /x\x00"
 
 func parseAll(chunks ...[]byte) (out []report) {

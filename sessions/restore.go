@@ -382,7 +382,7 @@ func (s *Session) giveUpShell() {
 // readyShell sees to it that there is a shell to give a run to.
 func (s *Session) readyShell() error {
 	if s.sh != nil {
-		if !isFIFO(filepath.Join(s.dir, "c")) {
+		if !s.sh.ctl.linked() {
 			s.giveUpShell() // somebody deleted the private directory, or in it
 		}
 	}

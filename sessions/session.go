@@ -253,7 +253,12 @@ func (s *Session) rememberLocked(r *Run) {
 			return
 		}
 		delete(s.byID, s.runs[i].req.ID)
-		s.runs = slices.Delete(s.runs, i, i+1)
+		if i == 0 { // as nearly always: the others need not move
+			s.runs[0] = nil
+			s.runs = s.runs[1:]
+		} else {
+			s.runs = slices.Delete(s.runs, i, i+1)
+		}
 	}
 }
 
@@ -712,7 +717,7 @@ func (s *Session) outPipes(number uint64) error {
 	clear(s.late[len(alive):])
 	s.late = alive
 	for i, kind := range []Kind{Stdout, Stderr} {
-		if s.out[i] != nil && isFIFO(s.outPath[i]) {
+		if s.out[i] != nil && s.out[i].linked() {
 			s.out[i].hold()
 			continue
 		}

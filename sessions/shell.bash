@@ -4,8 +4,8 @@
 #
 # Every word that names a command is written \builtin NAME, so that neither an alias nor a
 # function of the user's stands in for it, and keywords, which an alias can stand in for,
-# are done without. A report begins with a newline, for what a trap of the user's may have
-# written before it. Nothing here may fail under the user's set -u, set -e, set -f or
+# are done without. A report begins with SOH, for what a trap of the user's may have written
+# before it; a newline would be written by itself, and wake the reader twice. Nothing here may fail under the user's set -u, set -e, set -f or
 # noclobber, set off an ERR trap, or leave a variable behind.
 
 #: init
@@ -23,7 +23,7 @@ PS1= PS2=
 # this file: see lines in shell.go.
 \builtin set +evxET +o history
 \builtin enable . : eval printf set test
-\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0%s\0' "$1" "$3" "${TMOUT-}" "${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$2"
+\builtin printf '\1%s\0%s\0%s\0%s\0%s\0%s\0%s\0' "$1" "$3" "${TMOUT-}" "${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$2"
 \builtin eval "${TMOUT:+TMOUT=0}" 2>/dev/null
 
 #: status
@@ -37,7 +37,7 @@ PS1= PS2=
 # follows them: variables and options; traps; positional parameters; functions; aliases.
 # Last, the directory stack.
 \builtin enable alias complete declare printf shopt trap umask
-\builtin printf '\nK\0%s\0' "${BASHPID-}"
+\builtin printf '\1K\0%s\0' "${BASHPID-}"
 \builtin trap -p EXIT || \builtin :
 \builtin printf '\0'
 \builtin printf '%s ' "${FUNCNAME[@]}"

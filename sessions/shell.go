@@ -355,7 +355,7 @@ func (sh *shell) lines(number uint64, tamed bool) string {
 		off = ` && \builtin eval ` + quote(tame+`; \builtin :`) + ` "$_"` + "\n"
 	}
 	return `\builtin enable . : eval printf test || \builtin eval '\builtin . /dev/null' || \builtin exec false; \builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
-		`\builtin printf '\n%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
+		`\builtin printf '\1%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
 		` "$SHELLOPTS" "${TMOUT-}" "w${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
 		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + off +
 		`\builtin test 0 = "$?" -a "$? $_"` + report + " T" + n + ` "${_%% *}" "$SHELLOPTS" "$_"` + ctl + "\n"
@@ -403,12 +403,6 @@ func (sh *shell) kill() {
 	if !sh.dead() {
 		_ = unix.Kill(sh.pid, unix.SIGKILL)
 	}
-}
-
-// isFIFO reports whether the path is still one.
-func isFIFO(path string) bool {
-	var st unix.Stat_t
-	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 }
 
 // close gives back what belongs to the shell but for the process, which must be waited for

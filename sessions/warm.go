@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +26,7 @@ func (m *Manager) takeWarm(o Options, cwd string) (*Session, error) {
 		s := m.warm[0]
 		m.warm = m.warm[1:]
 		m.mu.Unlock()
-		if s.sh.dead() || !isFIFO(filepath.Join(s.dir, "c")) {
+		if s.sh.dead() || !s.sh.ctl.linked() {
 			m.discard(s)
 			continue
 		}
