@@ -499,7 +499,7 @@ func (x *execution) climb(now time.Time) {
 		x.deadline = time.Time{}
 		x.beginLadder(ReasonTimedOut)
 	}
-	if x.interrupt && x.begun(now) {
+	if x.interrupt && x.begun(now) && !x.sh.leaving() {
 		x.interrupt = x.bursts > 0
 		x.bursts = max(x.bursts-1, 0)
 		x.sent = true

@@ -303,6 +303,14 @@ func (sh *shell) take() []report {
 	return r
 }
 
+// leaving reports whether the shell has said that it is about to exit. An interrupt would
+// only keep it from telling its state, or put a piece of that among the output of the run.
+func (sh *shell) leaving() bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.last != nil
+}
+
 // farewell is what the shell said at its exit, nil where it said nothing.
 func (sh *shell) farewell() (*report, *checkpoint) {
 	sh.mu.Lock()

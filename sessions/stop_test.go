@@ -88,6 +88,30 @@ func TestInterruptSetsATrapOffOnce(t *testing.T) {
 
 // A shell that handles signals for ever and does nothing else, as bash 5.2 can come to do, is
 // replaced without having to be forced.
+// Interrupts that come while a shell tells its state at its exit must not cost it that, nor
+// put a piece of it among the output.
+func TestInterruptLetsAShellExit(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "for i in {1..3000}; do declare v$i=$i; done")
+	var res sessionstest.Result
+	for res.Reason != sessions.ReasonExited { // else the interrupt came before the exit
+		run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo bye; left=yes; exit 3"})
+		sessionstest.AwaitOutput(t, run, "bye\n")
+		time.Sleep(10 * time.Millisecond)
+		for s.Interrupt(run.ID(), false) == nil {
+			time.Sleep(time.Millisecond)
+		}
+		res = sessionstest.Wait(t, run)
+	}
+	if res.Code() != 3 || res.Stdout != "bye\n" {
+		t.Errorf("ended with %d and %q, want 3 and %q", res.Code(), res.Stdout, "bye\n")
+	}
+	if after := sessionstest.Run(t, s, "echo $left $v3000"); after.Stdout != "yes 3000\n" {
+		t.Errorf("afterwards %q %q", after.Stdout, after.Stderr)
+	}
+}
+
 func TestInterruptEndsAShellThatSpins(t *testing.T) {
 	t.Parallel()
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
