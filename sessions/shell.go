@@ -458,17 +458,23 @@ func (sh *shell) script(code string, h handover) []byte {
 	if h.status == 0 {
 		b.WriteString(`\builtin : bash; `)
 	} else {
-		fmt.Fprintf(&b, `\builtin . %s %d || `, quote(filepath.Join(sh.lib, "status")), h.status)
+		b.WriteString(sh.setStatus(h.status) + " || ")
 	}
 	b.WriteString(`\builtin eval `)
-	b.WriteString(quote(h.prefix() + code))
+	b.WriteString(quote(sh.prefix(h) + code))
 	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + " && ((1))\n")
 	return []byte(b.String())
 }
 
+// setStatus is a command that makes $? what it is to be, and $_ what it is otherwise.
+func (sh *shell) setStatus(status int) string {
+	return fmt.Sprintf(`\builtin . %s %d bash`, quote(filepath.Join(sh.lib, "status")), status)
+}
+
 // prefix gives the user's options back and sets the run's own environment, unseen even
-// under set -x.
-func (h handover) prefix() string {
+// under set -x. $? and $_ are the same after it: a failure to the left of && does not end
+// the shell under set -e, and what eval does is followed by its last word.
+func (sh *shell) prefix(h handover) string {
 	var cmds strings.Builder
 	for _, name := range sortedNames(h.env) {
 		cmds.WriteString(`\builtin export ` + name + "=" + quote(h.env[name]) + "\n")
@@ -484,7 +490,11 @@ func (h handover) prefix() string {
 	if cmds.Len() == 0 {
 		return ""
 	}
-	return `\builtin eval ` + quote(cmds.String()) + " 2>/dev/null\n"
+	last, failing := `\builtin :`, ""
+	if h.status != 0 {
+		last, failing = sh.setStatus(h.status)+` && \builtin :`, ` && \builtin :`
+	}
+	return `\builtin eval ` + quote(cmds.String()+last) + " bash 2>/dev/null" + failing + "\n"
 }
 
 // unenv is the script that undoes the run's own environment.

@@ -168,10 +168,14 @@ func TestStatusIsKept(t *testing.T) {
 	}{
 		{"(exit 5)", 5}, {"true", 0}, {"nosuch 2>/dev/null", 127}, {"return 4", 4}, {"exit 7", 7},
 		{"kill -9 $$", 137}, {"exec false", 1}, {"kill -INT $$", 130}, {"(", 2}, {"set -e; false", 1},
+		// And with what the driver takes off and gives back.
+		{"set -x; (exit 5)", 5}, {"(exit 6)", 6}, {"set +x -v; (exit 7)", 7}, {"set +v; TMOUT=100; (exit 8)", 8},
+		{"unset TMOUT; set -E; trap 'echo trapped' ERR; (exit 9)", 9}, {"trap - ERR; set +E -o history; (exit 10)", 10},
+		{"set +o history; set -e; ! true", 1}, {"true", 0},
 	} {
 		sessionstest.Run(t, s, c.code)
-		if r := sessionstest.Run(t, s, "echo $?"); r.Stdout != fmt.Sprintln(c.want) {
-			t.Errorf("after %q $? is %q, want %d", c.code, r.Stdout, c.want)
+		if r := sessionstest.Run(t, s, "echo $? $_"); r.Stdout != fmt.Sprintln(c.want, "bash") {
+			t.Errorf("after %q, $? and $_ are %q, want %d and bash", c.code, r.Stdout, c.want)
 		}
 	}
 }
