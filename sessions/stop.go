@@ -1,0 +1,247 @@
+package sessions
+
+import (
+	"bytes"
+	"regexp"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kill ladder: INT at once, TERM and KILL to what the run started after a second each,
+// and the shell when that has not helped either.
+const (
+	termAfter  = time.Second
+	killAfter  = 2 * time.Second
+	shellAfter = 3 * time.Second
+
+	// nudgeAfter is when an interrupt that changed nothing is looked at again: bash may
+	// have lost a report to it, or the foreground may be outside the process group.
+	nudgeAfter = 200 * time.Millisecond
+
+	// rescueAfter is how long a shell that has nothing to do may leave a question unanswered
+	// before it is given its builtins back, askLimit before it is given up.
+	rescueAfter = 300 * time.Millisecond
+	askLimit    = 2 * time.Second
+
+	// maxNudges is how often at most.
+	maxNudges = 10
+
+	// beginLimit is when a run has begun, whatever it looks like.
+	beginLimit = 50 * time.Millisecond
+
+	// burst is how many more interrupts follow a rung, a burstEvery apart. What the rung
+	// ended may have ended by something else than SIGINT, and then the shell goes on to
+	// the next command.
+	burst      = 10
+	burstEvery = 3 * time.Millisecond
+
+	// watchEvery is how often a run is checked for a shell that has stopped answering.
+	watchEvery = 500 * time.Millisecond
+
+	// maxSpins is for how many of those in a row it may spin.
+	maxSpins = 3
+
+	// leftoverGrace is how long what a timed-out run left behind may take to end.
+	leftoverGrace = 250 * time.Millisecond
+)
+
+// asks acts on what was asked of the run since the last time.
+func (x *execution) asks() {
+	s, r := x.s, x.r
+	s.mu.Lock()
+	interrupts, force, canceled := r.interrupts, r.force, r.canceled
+	r.interrupts = 0
+	s.mu.Unlock()
+	if interrupts > 0 {
+		x.askToInterrupt()
+	}
+	if force {
+		x.beginLadder("")
+	}
+	if canceled {
+		x.beginLadder(ReasonCanceled)
+	}
+}
+
+func (x *execution) beginLadder(why Reason) {
+	if x.stopping == "" {
+		x.stopping = why
+	}
+	if x.ladder.IsZero() {
+		x.ladder = time.Now()
+		x.askToInterrupt()
+		x.rung = rungTerm
+	}
+}
+
+// askToInterrupt has an interrupt sent as soon as it can do no harm.
+func (x *execution) askToInterrupt() {
+	if !x.interrupt {
+		x.interrupt = true
+		x.took(StepInterrupt)
+	}
+}
+
+// took notes a step.
+func (x *execution) took(step Step) {
+	x.s.m.cfg.Observer.StepTaken(step)
+	x.events = append(x.events, RunEvent{Time: time.Now(), Step: step})
+}
+
+// The rungs of the ladder that come after the interrupt.
+const (
+	rungTerm = iota
+	rungKill
+	rungShell
+	rungEnd
+)
+
+// climb does what is due.
+func (x *execution) climb(now time.Time) {
+	if !x.deadline.IsZero() && !now.Before(x.deadline) {
+		x.deadline = time.Time{}
+		x.beginLadder(ReasonTimedOut)
+	}
+	if x.interrupt && x.begun(now) && !x.sh.leaving() {
+		x.interrupt = x.bursts > 0
+		x.bursts = max(x.bursts-1, 0)
+		x.sent = true
+		x.hit = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid)
+		x.nudge = now.Add(nudgeAfter)
+	}
+	if !x.nudge.IsZero() && !now.Before(x.nudge) {
+		x.lookAgain(now)
+	}
+	if at := x.rungAt(); !at.IsZero() && !now.Before(at) {
+		x.step(now)
+	}
+	if !now.Before(x.watch) {
+		x.watch = now.Add(watchEvery)
+		x.idleShell(now)
+		x.breakSpin()
+	}
+}
+
+// breakSpin ends a shell that sends itself SIGINT for ever, as bash 5.2 does when one comes
+// at the moment at which it would take its own handler for the one to restore.
+func (x *execution) breakSpin() {
+	if !x.sent {
+		return
+	}
+	last := x.spin
+	x.spin = spinOf(x.sh.pid)
+	if !x.spin.goesNowhere(last) {
+		x.spins = 0
+		return
+	}
+	if x.spins++; x.spins == maxSpins {
+		x.lost = true
+		x.sh.kill()
+	}
+}
+
+// begun reports whether the shell has come as far as the code, so that an interrupt cannot
+// hit the lines that lead there: it has opened the run's FIFOs. Code may have closed them
+// again at once; nothing takes beginLimit to open them.
+func (x *execution) begun(now time.Time) bool {
+	return now.Sub(x.began) > beginLimit && (x.asked || x.sh.unread() == 0) || x.s.out[0].held() || x.s.out[1].held()
+}
+
+// lookAgain is for an interrupt that has changed nothing. Either the report was lost to it,
+// or the foreground never got it, being outside of the shell's process group or not yet
+// there: which, shows in whether the shell reads a line that is said to it.
+func (x *execution) lookAgain(now time.Time) {
+	x.nudge = time.Time{}
+	switch {
+	case !x.asked:
+		x.idleShell(now)
+		x.nudge = now.Add(nudgeAfter / 10)
+	case x.idleShell(now) || x.nudges == maxNudges:
+	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid, x.mayTrap()):
+		x.nudges++
+		x.nudge = now.Add(nudgeAfter)
+	case x.hit.wasted(x.sh.pid, x.s.m.bashComm):
+		x.nudges++
+		x.interrupt = true
+	}
+}
+
+// trapping is code that may set a trap.
+var trapping = regexp.MustCompile(`\btrap\b`)
+
+// mayTrap reports whether the shell may have a trap for SIGINT, as far as can be told from
+// outside: bash catches it in any case.
+func (x *execution) mayTrap() bool {
+	c := x.s.checkpoint
+	return trapping.MatchString(x.r.req.Code) || c != nil && (bytes.Contains(c.traps, []byte("SIGINT")) || trapping.Match(c.functions))
+}
+
+// rungAt is when the next rung of the ladder is due.
+func (x *execution) rungAt() time.Time {
+	if x.ladder.IsZero() || x.rung == rungEnd {
+		return time.Time{}
+	}
+	return x.ladder.Add([...]time.Duration{termAfter, killAfter, shellAfter}[x.rung])
+}
+
+func (x *execution) step(now time.Time) {
+	procs := x.s.ofRun(x.r)
+	x.took([...]Step{StepTerm, StepKill, StepShell}[x.rung])
+	switch x.rung {
+	case rungTerm:
+		procs.signalAll(unix.SIGTERM, x.sh.pid)
+		procs.signalAll(unix.SIGCONT, 0)
+		x.interrupt, x.bursts = true, burst
+	case rungKill:
+		// The shell stands still meanwhile: what it would start next is not to be killed but
+		// interrupted, or else it goes on to what comes after that.
+		_ = unix.Kill(x.sh.pid, unix.SIGSTOP)
+		procs.signalAll(unix.SIGKILL, x.sh.pid)
+		_ = unix.Kill(x.sh.pid, unix.SIGCONT)
+		x.interrupt, x.bursts = true, burst
+	case rungShell:
+		procs.endAll(x.sh.pid, 0, leftoverGrace)
+		x.killed = true
+		x.sh.kill()
+	}
+	x.rung++
+}
+
+// idleShell reports whether the shell has nothing left to run and yet has not reported. It
+// says a line that asks for the report: a shell that is busy leaves it unread. One that
+// reads it and does not answer is rescued, and if that does not help either, ended.
+func (x *execution) idleShell(now time.Time) bool {
+	if x.asked && x.sh.unread() > 0 {
+		return false
+	}
+	switch {
+	case !x.asked:
+		x.asked = true
+		x.say(x.askLine())
+		return false
+	case x.idle.IsZero():
+		x.idle = now
+	case now.Sub(x.idle) > askLimit:
+		x.lost = true
+		x.sh.kill()
+	case now.Sub(x.idle) > rescueAfter:
+		x.rescued = true
+		x.say(x.sh.rescue(x.n))
+	}
+	return true
+}
+
+// nearest is how long to sleep until something is due.
+func (x *execution) nearest(now time.Time) time.Duration {
+	at := x.watch
+	for _, t := range []time.Time{x.deadline, x.nudge, x.rungAt()} {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	if soon := now.Add(burstEvery); x.interrupt && soon.Before(at) {
+		at = soon
+	}
+	return max(at.Sub(now), 0)
+}
