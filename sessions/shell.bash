@@ -20,7 +20,7 @@ PS1= PS2=
 # the user's off that the driver's own lines must not run under. The next run gets them
 # back. What the driver cannot do without is enabled again for good. BASHPID tells the shell
 # from a child that an interrupt has made take itself for the shell. Most runs end without
-# this file: see lines in shell.go.
+# this file: see lines in script.go.
 \builtin set +evxET +o history
 \builtin enable . : eval printf set test
 \builtin printf '\1%s\0%s\0%s\0%s\0%s\0%s\0%s\0' "$1" "$3" "${TMOUT-}" "${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$2"
