@@ -173,13 +173,18 @@ func (s *eventSink) ping() error {
 }
 
 // finish writes what is left and the one event that ends the stream of a run. The server
-// sends it, together with the end of the answer, when the handler returns.
+// sends it, together with the end of the answer, when the handler returns; a stream that is
+// nothing else is whole already, and goes before anything else is done about the request.
 func (s *eventSink) finish(end *sessions.RunInfo) error {
 	s.buf = s.lines.rest(s.buf)
 	if err := s.event(max(s.pos, end.Last+1), endEvent(end, time.Now())); err != nil {
 		return err
 	}
-	return s.write()
+	if s.begun() {
+		return s.write()
+	}
+	s.w.Header().Set("Content-Length", strconv.Itoa(len(s.buf)))
+	return s.send()
 }
 
 func (s *eventSink) event(id uint64, v any) (err error) {
