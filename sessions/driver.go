@@ -12,31 +12,18 @@ import (
 //go:embed shell.bash
 var shellBash string
 
-// exitScript is the one file of shell.bash that each session has its own of.
-const exitScript = "exit"
-
-// A driver is what shell.bash holds: the files that all sessions share, and the text of the
-// one that they do not.
+// A driver is the files of shell.bash, which all sessions share.
 type driver struct {
 	dir   string
 	files map[string]string
-	exit  string
 	mu    sync.Mutex // held while the files are written
 }
 
 func newDriver(dir string) *driver {
-	d := &driver{dir: dir, files: scriptFiles(shellBash)}
-	d.exit = d.files[exitScript]
-	delete(d.files, exitScript)
-	return d
+	return &driver{dir: dir, files: scriptFiles(strings.ReplaceAll(shellBash, "@LIB@", quote(dir)))}
 }
 
-// exitFile is what the shell of a session runs when it exits.
-func (d *driver) exitFile(session string) []byte {
-	return []byte(strings.NewReplacer("@LIB@", quote(d.dir), "@DIR@", quote(session)).Replace(d.exit))
-}
-
-// write lays the shared files out where they are not there, or no longer.
+// write lays the files out where they are not there, or no longer.
 func (d *driver) write() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

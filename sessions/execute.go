@@ -160,7 +160,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		return nil, err
 	}
 	h := handover{stdin: os.DevNull, stdout: s.outPath[0], stderr: s.outPath[1], env: r.req.Env,
-		status: s.status, opts: s.opts, tmout: s.tmout, prompt: s.prompt, rearm: s.rearm}
+		status: s.status, opts: s.opts, tmout: s.tmout, prompt: s.prompt, rearm: s.rearm, debug: s.debugTrap()}
 	var pump *stdinPump
 	if r.stdin != nil {
 		h.stdin = filepath.Join(s.dir, "i"+strconv.FormatUint(x.n, 10))
@@ -184,11 +184,9 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	sh.ctl.hold()
 	allowFiles(sh.pid)
 	sh.forget()
-	lines := sh.lines(x.n, len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(r.req.Code, hasty))
-	if slices.Contains(s.opts, "functrace") {
-		lines = "\\builtin set -T\n" + lines // or else sourcing takes the DEBUG trap off
-	}
+	lines := h.before() + sh.lines(x.n, len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(r.req.Code, hasty))
 	s.copies = s.copies || mentions(r.req.Code, copying)
+	s.debug = s.debug || len(h.debug) > 0 || strings.Contains(r.req.Code, "DEBUG")
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(lines)
 	return pump, nil

@@ -5,7 +5,7 @@
 // # A session
 //
 // A session is one bash, interactive but without a terminal, in a session of its own
-// (setsid). It reads commands from a pipe; shell.bash and the scripts made in shell.go are
+// (setsid). It reads commands from a pipe; shell.bash and the scripts made in script.go are
 // what it is told. Its own stdout and stderr are pipes that are read and thrown away, so
 // nothing of the driver's can be seen: what the shell says after a run has taken it down
 // is that run's, though, since bash runs an EXIT trap there after set -e. The code of a run

@@ -35,6 +35,7 @@ type checkpoint struct {
 	inFunc    bool   // taken within a function: params are the function's
 	vars      []byte
 	traps     []byte
+	debug     []byte // the DEBUG trap, as debugTrap prints it
 	params    []byte
 	functions []byte
 	aliases   []byte
@@ -57,6 +58,7 @@ type reportParser struct {
 	buf     []byte
 	scanned int      // buf[:scanned] has no NUL
 	fields  [][]byte // of the report under way
+	lead    []byte   // what came right before it
 	size    int
 	skip    bool // the report under way is too large
 }
@@ -90,7 +92,8 @@ func (p *reportParser) limit() {
 
 func (p *reportParser) field(f []byte, emit func(report)) {
 	if len(p.fields) == 0 {
-		if f = f[bytes.LastIndexByte(f, startOfReport)+1:]; !validTag(f) {
+		start := bytes.LastIndexByte(f, startOfReport)
+		if p.lead, f = f[:max(start, 0)], f[start+1:]; !validTag(f) {
 			return
 		}
 	}
@@ -105,7 +108,7 @@ func (p *reportParser) field(f []byte, emit func(report)) {
 	}
 	switch {
 	case !p.skip:
-		emit(newReport(p.fields))
+		emit(newReport(p.fields, p.lead))
 	case p.fields[0][0] == 'K':
 		emit(report{tag: "K", pid: parsePid(p.fields[1])}) // too large: without a state
 	}
@@ -126,11 +129,14 @@ func validTag(f []byte) bool {
 	return false
 }
 
-func newReport(f [][]byte) report {
+func newReport(f [][]byte, lead []byte) report {
 	r := report{tag: string(f[0]), status: -1}
 	if r.kind() == 'K' {
 		r.pid = parsePid(f[1])
 		r.state = newCheckpoint(f[2:])
+		if bytes.HasPrefix(lead, []byte("trap -- ")) {
+			r.state.debug = bytes.Clone(lead)
+		}
 		return r
 	}
 	flags, wild := bytes.CutPrefix(f[3], []byte("w"))
@@ -176,9 +182,9 @@ func newCheckpoint(f [][]byte) *checkpoint {
 // tell there, from the checkpoint before: the positional parameters, which were the
 // function's, and the traps that functions do not inherit.
 func (c *checkpoint) within(prev *checkpoint) {
-	c.params = prev.params
+	c.params, c.debug = prev.params, prev.debug
 	for _, trap := range strings.Split("\n"+string(prev.traps), "\ntrap -- ")[1:] {
-		if words := strings.Fields(trap); slices.Contains([]string{"DEBUG", "ERR", "RETURN"}, words[len(words)-1]) {
+		if words := strings.Fields(trap); slices.Contains([]string{"ERR", "RETURN"}, words[len(words)-1]) {
 			c.traps = append(c.traps, "\ntrap -- "+trap+"\n"...)
 		}
 	}

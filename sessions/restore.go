@@ -194,9 +194,6 @@ func (s *Session) writeDriver() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("make session directory: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, exitScript), s.m.driver.exitFile(s.dir), 0o600); err != nil {
-		return fmt.Errorf("write driver: %w", err)
-	}
 	return s.m.driver.write()
 }
 
@@ -280,6 +277,7 @@ func (s *Session) saveState() {
 		state.dir = s.directory()
 		s.checkpoint, s.saved, s.dirty = state, time.Now(), false
 		s.rearm = state.exitTrap == ""
+		s.debug = false
 	}
 }
 
@@ -306,7 +304,8 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 	defer unix.Close(fd)
 	s.syncs++
 	tag := "S" + strconv.FormatUint(s.syncs, 10)
-	s.sh.say(strings.TrimSpace(s.sh.call("checkpoint", ">"+quote(path), "2>/dev/null")) + "; " + s.sh.report("S", s.syncs, "0", ""))
+	out := ">" + quote(path) + " 2>/dev/null"
+	s.sh.say(debugTrap + " " + out + "; " + strings.TrimSpace(s.sh.call("checkpoint", out)) + "; " + s.sh.report("S", s.syncs, "0", ""))
 	var parser reportParser
 	var got *report
 	for end := time.Now().Add(answerLimit); ; {
@@ -334,6 +333,14 @@ func (s *Session) readAll(fd int, sink func([]byte)) {
 		}
 		sink(buf[:n])
 	}
+}
+
+// debugTrap is the DEBUG trap, as the last checkpoint has it, if it must be handed over.
+func (s *Session) debugTrap() []byte {
+	if s.checkpoint == nil || slices.Contains(s.opts, "functrace") {
+		return nil
+	}
+	return s.checkpoint.debug
 }
 
 // settle makes sure that the shell is past the interrupts that were sent to it: what it

@@ -3,6 +3,7 @@ package sessions
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -83,11 +84,27 @@ type handover struct {
 	status                int      // what $? is at the start
 	opts                  []string // of driverOptions, those the user has on
 	tmout                 string
-	prompt                bool // there may be prompts of the user's
-	rearm                 bool // the user has taken our EXIT trap off
+	prompt                bool   // there may be prompts of the user's
+	rearm                 bool   // the user has taken our EXIT trap off
+	debug                 []byte // the DEBUG trap, as debugTrap prints it
 }
 
-// markPrompt marks in the shell's own output where a user's prompts end and a run begins.
+// before is what is said before the lines of the run. Sourcing takes a DEBUG trap off for as
+// long as it goes on, unless functrace is on, and then puts it back where no other is set. So
+// it is taken off before that, and set anew where the code begins.
+func (h handover) before() string {
+	switch {
+	case slices.Contains(h.opts, "functrace"):
+		return "\\builtin set -T\n"
+	case len(h.debug) > 0:
+		return "\\builtin trap - DEBUG\n"
+	}
+	return ""
+}
+
+// mark marks in the shell's own output where what a DEBUG trap has written ends and a run
+// begins, markPrompt where a user's prompts end, if there are any.
+const mark = `\builtin printf '\0'; \builtin printf '\0' >&2; `
 const markPrompt = `\builtin eval "${PS1:+\\builtin printf '\\0' >&2}"; \builtin eval "${PROMPT_COMMAND:+\\builtin printf '\\0'}"; `
 
 // script is the file "go" of a run, which begins in its first line, so that line numbers
@@ -101,7 +118,10 @@ func (sh *shell) script(code string, h handover) []byte {
 	if h.rearm {
 		b.WriteString(strings.TrimSpace(sh.armExit()) + "; ")
 	}
-	if h.prompt {
+	switch {
+	case len(h.debug) > 0:
+		b.WriteString(mark)
+	case h.prompt:
 		b.WriteString(markPrompt)
 	}
 	if names := sortedNames(h.env); len(names) > 0 {
@@ -134,9 +154,12 @@ func (sh *shell) prefix(h handover) string {
 	if h.tmout != "" {
 		cmds.WriteString("TMOUT=" + quote(h.tmout) + "\n")
 	}
+	if len(h.debug) > 0 {
+		cmds.WriteString(`\builtin ` + string(h.debug))
+	}
 	for _, o := range h.opts {
 		if o != "functrace" { // it is on already
-			cmds.WriteString(`\builtin set -o ` + o + "\n")
+			cmds.WriteString(`\builtin set -o ` + o + "; ") // the next line would be recorded in the history
 		}
 	}
 	if cmds.Len() == 0 {
@@ -146,7 +169,7 @@ func (sh *shell) prefix(h handover) string {
 	if h.status != 0 {
 		last, failing = sh.setStatus(h.status)+` && \builtin :`, ` && \builtin :`
 	}
-	return `\builtin eval ` + quote(cmds.String()+last) + " bash 2>/dev/null" + failing + "\n"
+	return `\builtin eval ` + quote(cmds.String()+last) + " bash >/dev/null 2>&1" + failing + "\n"
 }
 
 // unenv is the script that undoes the run's own environment.
@@ -162,7 +185,7 @@ func restoreScripts(c *checkpoint, as restoreMode, dir string) []string {
 		`while (( $# )); do \builtin pushd -n -- "${!#}" >/dev/null; \builtin set -- "${@:1:$#-1}"; done` + "\n"
 	after := "\n\\enable builtin . : cd declare enable eval printf set trap unset\n\\builtin set +evxtET +o history\n" +
 		`\builtin eval ${PWD+` + quote("PWD="+quote(dir)) + "}\n"
-	traps := string(c.traps)
+	traps := string(c.traps) + string(c.debug)
 	if as == restoreTame {
 		traps = ""
 		after += "\\builtin unset -v PROMPT_COMMAND\n"
@@ -170,7 +193,12 @@ func restoreScripts(c *checkpoint, as restoreMode, dir string) []string {
 	return []string{own + stack + string(c.vars) + after + string(c.params) + "\n", string(c.functions), string(c.aliases), traps}
 }
 
+// debugTrap prints the DEBUG trap, which no file that is sourced would see.
+const debugTrap = `\builtin trap -p DEBUG`
+
 // armExit sets the trap by which a shell that exits tells its state.
 func (sh *shell) armExit() string {
-	return `\builtin trap ` + quote(`{ \builtin . `+quote(filepath.Join(sh.dir, "exit"))+`; } >/dev/null 2>&1`) + " EXIT\n"
+	line := func(s string) string { return strings.TrimSpace(s) + "; " }
+	return `\builtin trap ` + quote("{ "+line(sh.call("report", "X", `"$?"`, `"$SHELLOPTS"`, sh.control()))+
+		debugTrap+" "+line(sh.control())+line(sh.call("exit", sh.control()))+"} >/dev/null 2>&1") + " EXIT\n"
 }

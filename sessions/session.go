@@ -109,6 +109,7 @@ type Session struct {
 	opts       []string          // of driverOptions: those the user has on
 	tmout      string
 	prompt     bool
+	debug      bool // the DEBUG trap may be another than checkpoint has
 	wild       bool // the shell itself still has opts and tmout on
 	copies     bool // the shell may have copied a run's output to other descriptors
 	rearm      bool
@@ -603,7 +604,7 @@ func (s *Session) loop() {
 // nextRun takes the first run out of the queue, having saved the state first if that has
 // not been done for long.
 func (s *Session) nextRun() *Run {
-	if s.dirty && time.Since(s.saved) > checkpointEvery {
+	if s.dirty && (s.debug || time.Since(s.saved) > checkpointEvery) {
 		s.saveState()
 	}
 	s.mu.Lock()

@@ -1,12 +1,12 @@
-# The bash side of a session, cut at the "#:" lines into files: exit is in the session's
-# private directory, for which @DIR@ stands, quoted; the others are in one that all sessions
-# share, @LIB@. @DIR@/c is the control FIFO.
+# The bash side of a session, cut at the "#:" lines into files, which all sessions share. @LIB@
+# stands for their directory, quoted. What is called from elsewhere is in script.go.
 #
 # Every word that names a command is written \builtin NAME, so that neither an alias nor a
 # function of the user's stands in for it, and keywords, which an alias can stand in for,
 # are done without. A report begins with SOH, for what a trap of the user's may have written
-# before it; a newline would be written by itself, and wake the reader twice. Nothing here may fail under the user's set -u, set -e, set -f or
-# noclobber, set off an ERR trap, or leave a variable behind.
+# before it; a newline would be written by itself, and wake the reader twice. Nothing here may
+# fail under the user's set -u, set -e, set -f or noclobber, set off an ERR trap, or leave a
+# variable behind.
 
 #: init
 # Once per shell, before anything else.
@@ -16,11 +16,11 @@ PS1= PS2=
 \builtin history -c
 
 #: report
-# report TAG STATUS OPTIONS 1<>@DIR@/c: tells how a run ended, and takes the options and the TMOUT of
-# the user's off that the driver's own lines must not run under. The next run gets them
-# back. What the driver cannot do without is enabled again for good. BASHPID tells the shell
-# from a child that an interrupt has made take itself for the shell. Most runs end without
-# this file: see lines in script.go.
+# report TAG STATUS OPTIONS, its stdout the control FIFO: tells how a run ended, and takes the
+# options and the TMOUT of the user's off that the driver's own lines must not run under. The
+# next run gets them back. What the driver cannot do without is enabled again for good.
+# BASHPID tells the shell from a child that an interrupt has made take itself for the shell.
+# Most runs end without this file: see lines in script.go.
 \builtin set +evxET +o history
 \builtin enable . : eval printf set test
 \builtin printf '\1%s\0%s\0%s\0%s\0%s\0%s\0%s\0' "$1" "$3" "${TMOUT-}" "${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$2"
@@ -63,10 +63,9 @@ PS1= PS2=
 \builtin printf '\0'
 
 #: exit
-# The EXIT trap: the state as it is when the shell is about to end.
-\builtin . @LIB@/report X "$?" "$SHELLOPTS" 1<>@DIR@/c
+# The state as it is when the shell is about to end, from the EXIT trap.
 \builtin . @LIB@/uncover
-\builtin . @LIB@/checkpoint 1<>@DIR@/c
+\builtin . @LIB@/checkpoint
 
 #: uncover
 # Within a function, takes the local variables of all its callers away, so that the global

@@ -50,6 +50,7 @@ var keptState = []kept{
 	{"set -o", `set -o pipefail; set -C`, `echo "$-" | tr -dc C; [[ -o pipefail ]] && echo " pipefail"`, "C pipefail\n"},
 	{"trap", `trap 'echo "usr1"' USR1; trap '' USR2`, `kill -USR1 $$; kill -USR2 $$; trap -p USR2`, "usr1\ntrap -- '' SIGUSR2\n"},
 	{"ERR trap", `trap 'case $loud in 1) echo failed ;; esac' ERR`, `loud=1; false; loud=0`, "failed\n"},
+	{"DEBUG trap", `trap 'case $loud in 2) echo "$BASH_COMMAND" ;; esac' DEBUG`, `loud=2; echo x; loud=0`, "echo x\nx\nloud=0\n"},
 	{"umask", `umask 027`, `umask`, "0027\n"},
 	{"positional parameters", `set -- a 'b c' '' $'\n'`, `echo "$# $2"`, "4 b c\n"},
 	{"completion", `complete -W 'a b' foo`, `complete -p foo`, "complete -W 'a b' foo\n"},
@@ -606,5 +607,33 @@ func TestCheckpointWithoutBASHPID(t *testing.T) {
 	sessionstest.Run(t, s, "kill -9 $$")
 	if r := sessionstest.Run(t, s, "echo $v"); r.Stdout != "kept\n" {
 		t.Errorf("%q", r.Stdout)
+	}
+}
+
+// A DEBUG trap goes on from run to run, however fast they follow, and so does its end.
+func TestDebugTrapIsKept(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	steps := []struct{ code, want string }{
+		{"trap 'echo \"<$BASH_COMMAND>\"' DEBUG; echo a", "<echo a>\na\n"},
+		{"echo b; echo c", "<echo b>\nb\n<echo c>\nc\n"},
+		{"(exit 4)", ""},
+		{"echo $?", "<echo $?>\n4\n"},
+		{"set -x", "<set -x>\n"},
+		{"trap - DEBUG; echo d", "<trap - DEBUG>\nd\n"},
+		{"set +x; echo e", "e\n"},
+		{"trap 'echo 2' DEBUG; exit 3", "2\n"},
+		{"echo f", "2\nf\n"},
+		{"trap - DEBUG; exit 3", "2\n"},
+		{"echo g; trap -p DEBUG", "g\n"},
+	}
+	var runs []*sessions.Run
+	for _, step := range steps {
+		runs = append(runs, sessionstest.Submit(t, s, sessions.RunRequest{Code: step.code}))
+	}
+	for i, step := range steps {
+		if r := sessionstest.Wait(t, runs[i]); r.Stdout != step.want {
+			t.Errorf("%q: %q, want %q", step.code, r.Stdout, step.want)
+		}
 	}
 }
