@@ -142,6 +142,7 @@ func commandTests() map[string]func(*testing.T, shell) {
 		"interrupt":       testInterrupt,
 		"remove":          testRemove,
 		"completion":      testCompletion,
+		"full disk":       testFullDisk,
 	}
 }
 
@@ -240,6 +241,30 @@ func testMistakes(t *testing.T, s shell) {
 			t.Errorf("%s: exit code %d, want %d; stdout %q, stderr %q", c.args, d.code, c.code, d.stdout, d.stderr)
 		}
 		oneLineOf(t, d, args[0], c.says)
+	}
+}
+
+// What cannot be printed is told, and is a failure.
+func testFullDisk(t *testing.T, s shell) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	id := s.session(t)
+	s.must(t, "run", "-s", id, "--", "echo something")
+	for _, args := range []string{
+		"--help", "-h", "help", "help run", "serve --help", "run --help", "ls -h", "__complete ls", "--version", "version",
+		"completion bash", "completion zsh", "completion fish", "systemd-unit", "systemd-unit socket",
+		"ls", "ls -q", "ls --json", "ls ID", "logs ID", "logs ID --cast", "events ID", "events ID --json", "wait ID --json",
+	} {
+		cmd := s.command(t, strings.Fields(strings.ReplaceAll(args, "ID", id))...)
+		var stderr strings.Builder
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		_ = cmd.Run()
+		if code := exitCode(t, cmd); code != exitRuntime || !strings.HasSuffix(stderr.String(), ": no space left on device\n") {
+			t.Errorf("%s: exit code %d, stderr %q", args, code, stderr.String())
+		}
 	}
 }
 

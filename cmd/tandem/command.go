@@ -28,8 +28,13 @@ const (
 // returns the exit code.
 func run(ctx context.Context, args []string, p process) int {
 	root := newRoot(p)
+	help := &printed{w: p.stdout}
+	root.SetOut(help)
 	root.SetArgs(append([]string{}, args...)) // nil would be those of the process
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = help.err
+	}
 	switch {
 	case err == nil:
 		return exitOK
@@ -37,6 +42,21 @@ func run(ctx context.Context, args []string, p process) int {
 		return 128 + int(syscall.SIGPIPE) // nobody reads what it prints: quietly, as a pipe ends a program
 	}
 	return fail(p.stderr, cmd, err)
+}
+
+// A printed remembers that something could not be written, where who writes does not tell, or does
+// not tell apart from what else failed.
+type printed struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	if p.err == nil {
+		p.err = err
+	}
+	return n, err
 }
 
 // newRoot makes the command line. Nothing of it is kept between calls.
@@ -62,7 +82,6 @@ TANDEM_TOKEN or the file that --token-file or TANDEM_TOKEN_FILE names.`,
 	}
 	root.SetVersionTemplate(versionLine())
 	root.SetIn(p.stdin)
-	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v: see '%s --help'", err, cmd.CommandPath())

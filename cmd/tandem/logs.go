@@ -72,10 +72,11 @@ func (r *remote) recording(cmd *cobra.Command, session, run, format string, to i
 		return err
 	}
 	defer res.Body.Close()
-	if _, err := io.Copy(to, res.Body); err != nil {
+	out := &printed{w: to}
+	if _, err := io.Copy(out, res.Body); err != nil && out.err == nil {
 		return fmt.Errorf("%w: the recording is not whole: %w", ws.ErrLost, err)
 	}
-	return nil
+	return out.err
 }
 
 var (

@@ -45,7 +45,7 @@ func serveCommand(p process) *cobra.Command {
 		Args:  noArgs,
 	}
 	flags := serveFlags(cmd.Flags())
-	cmd.SetHelpFunc(func(*cobra.Command, []string) { printServeHelp(p.stdout) })
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printServeHelp(cmd.OutOrStdout()) })
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := newConfig(flags, p.getenv)
 		if err == nil {
