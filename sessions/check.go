@@ -14,6 +14,13 @@ func CheckDir() (string, error) {
 	return dir, os.Remove(dir)
 }
 
+// CheckSignal fails with [ErrInvalid], as [Session.Signal] would, where no signal of this system
+// has that name, with or without SIG.
+func CheckSignal(name string) error {
+	_, err := parseSignal(name)
+	return err
+}
+
 // CheckCgroups tells why sessions get no cgroups of their own here; nil: they do. It makes
 // one and removes it.
 func CheckCgroups() error {

@@ -218,7 +218,9 @@ func testMistakes(t *testing.T, s shell) {
 		{"interrupt nope", 125, `there is no session "nope"`},
 		{"interrupt ID", 125, "nothing is running in this session"},
 		{"signal ID", 2, "it takes SESSION and SIGNAL"},
-		{"signal ID SIGNOPE", 125, "SIGNOPE"},
+		{"signal ID SIGNOPE", 2, `unknown signal "SIGNOPE": give a name such as SIGTERM`},
+		{"signal ID 9", 2, `unknown signal "9"`},
+		{"signal nope usr1", 125, `there is no session "nope"`},
 		{"signal ID TERM", 125, "nothing is running in this session"},
 		{"wait nope", 125, `there is no session "nope"`},
 		{"wait ID nope", 125, `this session knows no run "nope"`},
@@ -227,12 +229,16 @@ func testMistakes(t *testing.T, s shell) {
 		{"logs ID nope", 125, `this session knows no run "nope"`},
 		{"logs ID --cast --follow", 2, "--cast is of what there is"},
 		{"logs ID 1 --tail 5", 2, "--tail counts what happens in the session"},
-		{"logs ID --cast --cast-format v9", 125, "v9"},
+		{"logs ID --cast --cast-format v9", 2, `--cast-format "v9": give v3 or v2`},
+		{"logs ID --cast-format v2", 2, "--cast-format is of a recording: give --cast too"},
 		{"events nope", 125, `there is no session "nope"`},
 		{"rm nope nope2", 125, `there is no session "nope"; there is no session "nope2"`},
 		{"completion tcsh", 2, `"tcsh"`},
 		{"completion", 2, "it takes SHELL"},
 		{"ls --url nope", 2, `server address "nope": give one like http://127.0.0.1:4477 or unix:PATH`},
+		{"ls --url http://127.0.0.1:99999", 2, `server address "http://127.0.0.1:99999": give one like http://127.0.0.1:4477 or unix:PATH`},
+		{"ls --url http://127.0.0.1:0/x", 2, `server address "http://127.0.0.1:0/x": give one like`},
+		{"ls --url http://[::1]:x/#token=secret", 2, `server address "http://[::1]:x/": give one like`},
 		{"ls --token-file /nope", 2, "/nope"},
 	} {
 		args := strings.Split(strings.ReplaceAll(c.args, "ID", id), " ")
@@ -241,6 +247,10 @@ func testMistakes(t *testing.T, s shell) {
 			t.Errorf("%s: exit code %d, want %d; stdout %q, stderr %q", c.args, d.code, c.code, d.stdout, d.stderr)
 		}
 		oneLineOf(t, d, args[0], c.says)
+	}
+	d := shell{s.bin, s.server, []string{"TMPDIR=/nope"}}.call(t, "serve", "--listen", "127.0.0.1:0")
+	if oneLineOf(t, d, "serve", "no such file or directory: set TMPDIR to a directory that this user may write to"); d.code != 2 || d.stdout != "" {
+		t.Errorf("%+v", d)
 	}
 }
 
@@ -473,9 +483,11 @@ func testLogs(t *testing.T, s shell) {
 	if got := s.must(t, "logs", id, "--tail", "8"); got != "second\n" {
 		t.Errorf("%q", got)
 	}
-	cast := s.must(t, "logs", id, "2", "--cast")
-	if first, _, _ := strings.Cut(cast, "\n"); unmarshal[map[string]any](t, first)["version"] != 3.0 || !strings.Contains(cast, "second") {
-		t.Errorf("%s", cast)
+	for format, version := range map[string]any{"v3": 3.0, "v2": 2.0} {
+		cast := s.must(t, "logs", id, "2", "--cast", "--cast-format", format)
+		if first, _, _ := strings.Cut(cast, "\n"); unmarshal[map[string]any](t, first)["version"] != version || !strings.Contains(cast, "second") {
+			t.Errorf("%s: %s", format, cast)
+		}
 	}
 	if empty := s.session(t); s.must(t, "logs", empty) != "" {
 		t.Error("a session in which nothing ran has put something out")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tandem/sessions"
 	"tandem/ws"
 )
 
@@ -282,6 +283,9 @@ func signalCommand(p process) *cobra.Command {
 	run := cmd.Flags().String("run", "", "only this run; refused when another is on")
 	server.completeRun(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := sessions.CheckSignal(args[1]); err != nil {
+			return usageError{err}
+		}
 		return post(cmd, server, args[0], "signal", map[string]any{"run_id": *run, "signal": args[1]})
 	}
 	return cmd

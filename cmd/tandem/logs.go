@@ -35,6 +35,10 @@ What is no longer kept is told on standard error.` + sessionHelp + runHelp,
 	format := cmd.Flags().String("cast-format", "v3", "v3 or v2, with --cast")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
+		case cmd.Flag("cast-format").Changed && !*cast:
+			return usagef("--cast-format is of a recording: give --cast too")
+		case *format != "v3" && *format != "v2":
+			return usagef("--cast-format %q: give v3 or v2", *format)
 		case *cast && (*follow || *tail > 0):
 			return usagef("--cast is of what there is: it goes with neither --follow nor --tail")
 		case *tail > 0 && len(args) == 2:

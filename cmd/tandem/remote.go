@@ -105,8 +105,9 @@ func newRemote(address string) (*remote, error) {
 		return r, nil
 	}
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, usagef("server address %q: give one like %s or unix:PATH", address, defaultURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || !isPort(u.Port()) {
+		shown, _, _ := strings.Cut(address, "#") // behind it there may be the token
+		return nil, usagef("server address %q: give one like %s or unix:PATH", shown, defaultURL)
 	}
 	if fragment, err := url.ParseQuery(u.Fragment); err == nil {
 		r.token = fragment.Get("token")
@@ -114,6 +115,12 @@ func newRemote(address string) (*remote, error) {
 	u.Fragment, u.RawQuery = "", ""
 	r.base = strings.TrimSuffix(u.String(), "/")
 	return r, nil
+}
+
+// isPort reports whether a server can be at the port of a URL, "" being that of its scheme.
+func isPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
 
 // clientToken is the token to present: of several, the first that may control.

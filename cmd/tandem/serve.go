@@ -58,6 +58,9 @@ func serveCommand(p process) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if _, err := sessions.CheckDir(); err != nil {
+			return usagef("%w: set TMPDIR to a directory that this user may write to", err)
+		}
 		return listenAndServe(cmd.Context(), c, bash, p)
 	}
 	return cmd
