@@ -22,6 +22,20 @@ type gate struct {
 	hosts   []string
 	origins []string
 	a       *api
+
+	hostAdvice, originAdvice string
+}
+
+func newGate(cfg Config, a *api) *gate {
+	return &gate{tokens: cfg.Tokens, hosts: cfg.AllowHosts, origins: cfg.AllowOrigins, a: a, hostAdvice: advice(cfg.HostAdvice), originAdvice: advice(cfg.OriginAdvice)}
+}
+
+// advice is the end of a refusal.
+func advice(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "; " + text
 }
 
 // A Token is what lets a client in.
@@ -147,7 +161,7 @@ func (g *gate) admit(next http.Handler) http.Handler {
 			return
 		}
 		if token.view && acts(r) {
-			g.a.fail(w, r, refuse(http.StatusForbidden, codeForbidden, "this token is for viewing: it may list, read and attach with role=view"))
+			g.a.fail(w, r, refuse(http.StatusForbidden, codeForbidden, "this token is for viewing: it may list, read and watch"))
 			return
 		}
 		ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), tokenKey{}, token))
@@ -166,12 +180,12 @@ func acts(r *http.Request) bool {
 func (g *gate) checkSource(r *http.Request) error {
 	origin := r.Header.Get("Origin")
 	if isForeign(r) && !g.allowsOrigin(origin) {
-		return refuse(http.StatusForbidden, codeForbidden, "a page of another site (origin %.200q) may not call this server; --allow-origin would let it", origin)
+		return refuse(http.StatusForbidden, codeForbidden, "a page of another site (origin %.200q) may not call this server%s", origin, g.originAdvice)
 	}
 	// With a token, a page that got here under another name cannot do anything. Probes
 	// carry nothing worth hiding, and come under whatever address the machine has.
 	if g.tokens == nil && !isProbe(r.URL.Path) && !g.allowsHost(r.Host) {
-		return refuse(http.StatusForbidden, codeForbidden, "the host %.200q is not one of this server's; --allow-host would make it one, and with a token any would do", r.Host)
+		return refuse(http.StatusForbidden, codeForbidden, "the host %.200q is not one of this server's%s", r.Host, g.hostAdvice)
 	}
 	return nil
 }

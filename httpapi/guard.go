@@ -11,10 +11,11 @@ import (
 // Guard returns a handler that has next at path, and nothing else, behind what all routes of
 // the door pass: a request id, a line in the log, and the rules of token, Origin and Host. A
 // request's body has arrived, within its limits of time and size, when next is called. Of
-// cfg, Tokens, AllowHosts, AllowOrigins, MaxBody, BodyTimeout and Logger count.
+// cfg, Tokens, AllowHosts, AllowOrigins and the advice on them, MaxBody, BodyTimeout and Logger
+// count.
 func Guard(cfg Config, path string, next http.Handler) http.Handler {
 	a := newAPI(cfg)
-	g := &gate{tokens: cfg.Tokens, hosts: cfg.AllowHosts, origins: cfg.AllowOrigins, a: a}
+	g := newGate(cfg, a)
 	r := chi.NewRouter()
 	r.Use(a.identify, a.logRequests, a.bound, g.admit)
 	r.NotFound(a.handle(noSuchPath))

@@ -36,6 +36,10 @@ type Config struct {
 	AllowHosts   []string // names beside the loopback ones, with a port or for any port
 	AllowOrigins []string // foreign origins that may call: see CheckOriginPattern
 
+	// What a refused Host or Origin is told beside that, in the words of the program that serves:
+	// how it would be let in. "": nothing.
+	HostAdvice, OriginAdvice string
+
 	MaxBody     int64         // bytes of a JSON body; default 32 MiB
 	BodyTimeout time.Duration // how long a JSON body may take to arrive; default 30 s
 
@@ -84,7 +88,7 @@ type api struct {
 // end when their client goes away or when the sessions they follow end.
 func New(cfg Config) http.Handler {
 	a := newAPI(cfg)
-	g := &gate{tokens: cfg.Tokens, hosts: cfg.AllowHosts, origins: cfg.AllowOrigins, a: a}
+	g := newGate(cfg, a)
 	r := chi.NewRouter()
 	r.Use(a.identify, a.logRequests, a.bound, g.admit, a.whileReady, middleware.GetHead)
 	r.NotFound(a.handle(noSuchPath))

@@ -234,6 +234,24 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// Who is refused is told which of the server's flags would let it in.
+func TestRefusalsNameFlags(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	if status, body := request(t, "GET", s.url+"/session", "", http.Header{"Origin": {"http://a.example"}}); status != http.StatusForbidden || !strings.Contains(body, "; --allow-origin would let it") {
+		t.Errorf("%d %s", status, body)
+	}
+	nc, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	_, _ = io.WriteString(nc, "GET /session HTTP/1.0\r\nHost: a.example\r\n\r\n")
+	if answer, err := io.ReadAll(nc); err != nil || !strings.Contains(string(answer), "; --allow-host would make it one, and with a token any would do") {
+		t.Errorf("%s %v", answer, err)
+	}
+}
+
 func TestTokenIsAskedForAndNeverLogged(t *testing.T) {
 	t.Parallel()
 	const token = "correct-horse-battery"

@@ -223,7 +223,8 @@ func (d *mcpDoor) serveHTTP(c *config, p process) error {
 		MaxRequestBodyBytes:        -1,   // the guard again
 		Logger:                     slog.New(slog.DiscardHandler),
 	})
-	server := newHTTPServer(context.Background(), httpapi.Guard(httpapi.Config{Tokens: tokens, Logger: d.log}, mcpPath, handler), d.log)
+	guard := httpapi.Config{Tokens: tokens, Logger: d.log, HostAdvice: "with a token, from --token-file or TANDEM_TOKEN, any would do"}
+	server := newHTTPServer(context.Background(), httpapi.Guard(guard, mcpPath, handler), d.log)
 	server.ReadHeaderTimeout = 10 * time.Second
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()

@@ -639,11 +639,12 @@ func testMCPGuard(t *testing.T, p *program) {
 		header http.Header
 		host   string
 		status int
+		says   string
 	}{
 		"plain":        {url: open.url, status: 200},
-		"origin":       {url: open.url, header: http.Header{"Origin": {"http://evil.example"}}, status: 403},
+		"origin":       {url: open.url, header: http.Header{"Origin": {"http://evil.example"}}, status: 403, says: `a page of another site (origin \"http://evil.example\") may not call this server"`},
 		"fetch":        {url: open.url, header: http.Header{"Sec-Fetch-Site": {"cross-site"}}, status: 403},
-		"host":         {url: open.url, host: "evil.example", status: 403},
+		"host":         {url: open.url, host: "evil.example", status: 403, says: `not one of this server's; with a token, from --token-file or TANDEM_TOKEN, any would do"`},
 		"path":         {url: strings.TrimSuffix(open.url, mcpPath) + "/", status: 404},
 		"no token":     {url: guarded.url, status: 401},
 		"wrong token":  {url: guarded.url, header: http.Header{"Authorization": {"Bearer x"}}, status: 401},
@@ -669,8 +670,8 @@ func testMCPGuard(t *testing.T, p *program) {
 		}
 		body, _ := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		if res.StatusCode != c.status {
-			t.Errorf("%s: %d %s, want %d", name, res.StatusCode, body, c.status)
+		if res.StatusCode != c.status || !strings.Contains(string(body), c.says) {
+			t.Errorf("%s: %d %s, want %d %s", name, res.StatusCode, body, c.status, c.says)
 		}
 	}
 	a := httpAgent(t, open)

@@ -194,6 +194,8 @@ func build(c *config, bash string, ln net.Listener, keys *keyPair, p process) (*
 		Tokens:       tokens,
 		AllowHosts:   c.allowHosts,
 		AllowOrigins: c.allowOrigins,
+		HostAdvice:   "--allow-host would make it one, and with a token any would do",
+		OriginAdvice: "--allow-origin would let it",
 		MaxBody:      int64(c.maxMessage),
 		BodyTimeout:  c.bodyTimeout,
 		StallTimeout: c.stallTimeout,
