@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A shell is where a person or a script calls the program, with a server that it finds.
@@ -143,6 +146,7 @@ func commandTests() map[string]func(*testing.T, shell) {
 		"remove":          testRemove,
 		"completion":      testCompletion,
 		"full disk":       testFullDisk,
+		"idle reader":     testIdleReader,
 	}
 }
 
@@ -513,6 +517,47 @@ func testLogs(t *testing.T, s shell) {
 		if code := exitCode(t, cmd); code != 0 {
 			t.Errorf("ended by %s: exit code %d", name, code)
 		}
+	}
+}
+
+// Ctrl-C ends what prints also where nobody reads it.
+func testIdleReader(t *testing.T, s shell) {
+	id := s.session(t)
+	s.must(t, "run", "-s", id, "--", "seq 10000")
+	for range 100 { // events
+		request(t, "POST", s.server.url+"/session/"+id+"/run", `{"code":"true"}`, asJSON)
+	}
+	for _, args := range [][]string{{"logs", id}, {"logs", id, "-f"}, {"events", id}, {"events", id, "--json"}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 8192)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := s.command(t, args...)
+		var stderr strings.Builder
+		cmd.Stdout, cmd.Stderr = w, &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close()
+		before := 0
+		s.server.eventually("the pipe of "+args[0], func() string {
+			n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+			full := n > size/2 && n == before // but for what does not fit
+			if before = n; full {
+				return ""
+			}
+			return fmt.Sprintf("there are %d of %d bytes in it, %v", n, size, err)
+		})
+		_ = cmd.Process.Signal(syscall.SIGINT)
+		_ = cmd.Wait()
+		if code := exitCode(t, cmd); code != 0 || stderr.String() != "" {
+			t.Errorf("%s: exit code %d, stderr %q", args, code, stderr.String())
+		}
+		_ = r.Close()
 	}
 }
 

@@ -110,9 +110,36 @@ func untilSignal(ctx context.Context, p process) (context.Context, func()) {
 	}
 }
 
+// An untilDone writes until ctx ends, also where nobody reads, as a pager that shows its first page.
+type untilDone struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+// Write fails with the cause of the context's end when that comes first. p is then still in use.
+func (u *untilDone) Write(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	written := make(chan result, 1)
+	// Nobody waits for this one then: a write to a pipe cannot be called off. It ends with the
+	// reader, or with the program.
+	go func() {
+		n, err := u.w.Write(p)
+		written <- result{n, err}
+	}()
+	select {
+	case r := <-written:
+		return r.n, r.err
+	case <-u.ctx.Done():
+		return 0, context.Cause(u.ctx)
+	}
+}
+
 // logs copies output until errAll, the end of the session, or a signal.
 func (r *remote) logs(ctx context.Context, cmd *cobra.Command, session string, run runInfo, tail uint64, follow bool, p process) error {
-	l := &logCopy{stdout: p.stdout, stderr: p.stderr, name: cmd.CommandPath()}
+	l := &logCopy{stdout: &untilDone{ctx, p.stdout}, stderr: &untilDone{ctx, p.stderr}, name: cmd.CommandPath()}
 	opts := &ws.SessionOptions{DialOptions: r.dialOptions(), Patience: r.patience, View: true, Tail: tail}
 	if tail == 0 {
 		opts.After = new(uint64)
@@ -216,12 +243,13 @@ happens, until the session ends or Ctrl-C.` + sessionHelp,
 		defer stop()
 		opts := &ws.SessionOptions{DialOptions: r.dialOptions(), Patience: r.patience, View: true, After: after}
 		opts.JSON = *asJSON
+		out := &untilDone{ctx, p.stdout}
 		err = ws.Follow(ctx, r.base, s.ID, opts, func(m ws.Message) error {
 			if *asJSON {
-				_, err := fmt.Fprintf(p.stdout, "%s\n", m.Raw)
+				_, err := fmt.Fprintf(out, "%s\n", m.Raw)
 				return err
 			}
-			return printEvent(p.stdout, m)
+			return printEvent(out, m)
 		})
 		if errors.Is(err, errSignal) {
 			return nil
