@@ -11,6 +11,10 @@ import (
 
 // complete is what the line editor asks with every key.
 func (a *attached) complete(line string, pos int, key rune) (string, int, bool) {
+	if key == keyErase {
+		begin := clusterBefore(line, pos)
+		return line[:begin] + line[pos:], begin, true
+	}
 	if key != '\t' {
 		a.overflow = a.overflow || key >= ' ' && utf8.RuneCountInString(line) >= mostTyped
 		return "", 0, false

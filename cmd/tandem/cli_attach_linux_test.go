@@ -18,6 +18,7 @@ func attachTests() map[string]func(*testing.T, shell) {
 		"attach: lines":            testAttachLines,
 		"attach: paste":            testAttachPaste,
 		"attach: narrow":           testAttachNarrow,
+		"attach: wide":             testAttachWide,
 		"attach: harmless output":  testAttachHarmless,
 		"attach: flood":            testAttachFlood,
 		"attach: cut connection":   testAttachCut,
@@ -240,6 +241,35 @@ func testAttachNarrow(t *testing.T, s shell) {
 	term.ends("meanwhile", "$ echo now there are forty of them, and", "no more")
 	term.line("")
 	term.ends("$ echo now there are forty of them, and", "no more", "now there are forty of them, and no more", "$")
+	term.types("\x1d")
+	term.ended(0)
+}
+
+// Characters of two columns, and those of several code points.
+func testAttachWide(t *testing.T, s shell) {
+	id := s.session(t)
+	term := s.attach(t, id, 20)
+	term.types("echo 日本語\x02\x1b[DX")
+	term.ends("$ echo 日X本語")
+	term.types("\x7f\x7f\x05語")
+	term.ends("$ echo 本語語")
+	term.line("")
+	term.ends("$ echo 本語語", "本語語", "$")
+	term.types("echo 一二三四五六七")
+	term.ends("$ echo 一二三四五六", "七")
+	s.must(t, "run", "-s", id, "--", "echo 同時")
+	term.ends("同時", "$ echo 一二三四五六", "七")
+	term.types("\x01\x06\x06\x06\x06\x06_") // the row is full, and one column more does not fit
+	term.ends("$ echo _一二三四五六", "七")
+	term.types("\x1b[3~\x1b[3~\x05八九十\x7f\x7f")
+	term.ends("$ echo _三四五六七八") // which is as wide as the terminal
+	term.line("")
+	term.ends("$ echo _三四五六七八", "_三四五六七八", "$")
+	term.types("\x1b[A\x15echo a\u0301\u0323e\u0301\x7fé 👩\u200d👩\u200d👧\x7f🇩🇪")
+	term.ends("$ echo a\u0301\u0323é 🇩🇪")
+	term.types("語")
+	term.line("")
+	term.ends("$ echo a\u0301\u0323é 🇩🇪語", "a\u0301\u0323é 🇩🇪語", "$")
 	term.types("\x1d")
 	term.ended(0)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // The keys that "tandem attach" takes before the line editor sees them, and those it makes of
@@ -12,6 +13,10 @@ const (
 	keyDetach    = 0x1d // Ctrl-]
 	keysClear    = "\x05\x15"
 )
+
+// keyErase is what Backspace becomes, which the editor does not know: it would erase a part of a
+// character that is made of several.
+const keyErase = '\u0080'
 
 // What stands for a line end and for a tab where a line is edited that has them, because it was
 // pasted: what is pasted is one line, and nothing of it is run before Enter.
@@ -106,6 +111,8 @@ func (f *keyFilter) key(b byte) {
 		f.press(b)
 	case b == keyDetach:
 		f.press(b)
+	case b == '\b' || b == 0x7f:
+		f.out = utf8.AppendRune(f.out, keyErase)
 	default:
 		f.out = append(f.out, b)
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -194,7 +195,7 @@ const mostLines = 60
 // sequences what a line editor uses.
 type picture struct {
 	columns  int
-	lines    [][]rune
+	lines    [][]string // what is in each column; nothing in the second one of a character that has two
 	x, y     int
 	wrapping bool // the last column is filled, and the next character goes to the next line
 	rest     string
@@ -203,7 +204,7 @@ type picture struct {
 func (p *picture) String() string {
 	var lines []string
 	for _, l := range p.lines {
-		lines = append(lines, strings.TrimRight(strings.ReplaceAll(string(l), "\x00", ""), " "))
+		lines = append(lines, strings.TrimRight(strings.Join(l, ""), " "))
 	}
 	for len(lines) > 0 && lines[len(lines)-1] == "" {
 		lines = lines[:len(lines)-1]
@@ -225,7 +226,7 @@ func (p *picture) write(text string) {
 			p.write(text[i+3+end:])
 			return
 		}
-		if r == 0xfffd && len(text)-i < 4 {
+		if !utf8.FullRuneInString(text[i:]) {
 			p.rest = text[i:] // the beginning of a character
 			return
 		}
@@ -240,7 +241,7 @@ func (p *picture) forget() {
 	}
 }
 
-func (p *picture) row() []rune {
+func (p *picture) row() []string {
 	for len(p.lines) <= p.y {
 		p.lines = append(p.lines, nil)
 	}
@@ -265,16 +266,39 @@ func (p *picture) put(r rune) {
 		p.x = min(p.columns-1, p.x/8*8+8)
 		return
 	}
-	if p.wrapping {
+	wide := columnsOf(r)
+	if wide == 0 { // goes with the one before
+		row, x := p.row(), p.x
+		if !p.wrapping {
+			x--
+		}
+		for x > 0 && x < len(row) && row[x] == "" {
+			x--
+		}
+		if x >= 0 && x < len(row) {
+			row[x] += string(r)
+		}
+		return
+	}
+	if p.wrapping || p.x+wide > p.columns {
 		p.x, p.y, p.wrapping = 0, p.y+1, false
 	}
 	row := p.row()
-	for len(row) <= p.x {
-		row = append(row, ' ')
+	for len(row) < p.x+wide {
+		row = append(row, " ")
 	}
-	row[p.x] = r
+	if row[p.x] == "" {
+		row[p.x-1] = " " // half of it is gone, and so is the rest
+	}
+	if last := p.x + wide; last < len(row) && row[last] == "" {
+		row[last] = " "
+	}
+	row[p.x] = string(r)
+	if wide == 2 {
+		row[p.x+1] = ""
+	}
 	p.lines[p.y] = row
-	if p.x++; p.x >= p.columns {
+	if p.x += wide; p.x >= p.columns {
 		p.x, p.wrapping = p.columns-1, true
 	}
 }
@@ -294,6 +318,15 @@ func (p *picture) sequence(params string, final byte) {
 		p.x = min(p.columns-1, p.x+n)
 	case 'D':
 		p.x = max(0, p.x-n)
+	case 'H':
+		p.x, p.y = 0, 0
+	case 'J':
+		if params == "2" {
+			p.lines = nil
+			return
+		}
+		p.lines = p.lines[:min(p.y+1, len(p.lines))]
+		fallthrough
 	case 'K':
 		if row := p.row(); len(row) > p.x {
 			p.lines[p.y] = row[:p.x]

@@ -12,8 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// What stands before a line that would be run, and before one that would be input. Neither is
-// empty: the editor takes a prompt without a width for none, and then does not show the next.
+// What stands before a line that would be run, and before one that would be input.
 const (
 	promptRun   = "$ "
 	promptInput = "» "
@@ -22,6 +21,12 @@ const (
 // mostLine is how many bytes are kept of the beginning of a line, with all that is written over
 // and the colours.
 const mostLine = 4 << 10
+
+// What makes a terminal mark what is pasted.
+const (
+	pasteMarksOn  = "\x1b[?2004h"
+	pasteMarksOff = "\x1b[?2004l"
+)
 
 const (
 	styleError = "\x1b[31m"
@@ -47,7 +52,8 @@ type screen struct {
 	out    visible
 	err    visible
 	keys   io.Reader // what an editor is made of
-	tty    *ttyWriter
+	tty    io.Writer
+	row    *row
 	assist func(line string, pos int, key rune) (string, int, bool)
 	past   term.History
 }
@@ -55,13 +61,14 @@ type screen struct {
 // edit puts a line editor on the screen, or with lines false only what shows output.
 func (s *screen) edit(keys io.Reader, tty *os.File, lines bool, past term.History, assist func(line string, pos int, key rune) (string, int, bool)) {
 	s.mu.Lock()
-	s.keys, s.tty = keys, &ttyWriter{w: tty}
+	s.keys, s.tty = keys, tty
 	s.lines, s.past, s.assist, s.base, s.width = lines, past, assist, promptRun, 80
+	s.row = newRow(tty, s.width)
 	s.mu.Unlock()
 	s.again()
 	s.resize(tty)
 	if lines {
-		s.editor().SetBracketedPasteMode(true)
+		_, _ = io.WriteString(tty, pasteMarksOn)
 	}
 }
 
@@ -73,14 +80,12 @@ func (s *screen) again() {
 	ed := term.NewTerminal(struct {
 		io.Reader
 		io.Writer
-	}{s.keys, s.tty}, promptRun)
+	}{s.keys, s.row}, editorPrompt)
 	ed.AutoCompleteCallback, ed.History = s.assist, s.past
-	if s.ed != nil {
-		_, _ = io.WriteString(s.tty, "\r\x1b[K") // the old one's prompt
-		_ = ed.SetSize(s.width, 24)
-	}
+	_ = ed.SetSize(endless, 24)
+	s.row.close()
 	s.ed = ed
-	s.setPrompt()
+	s.redraw(nil)
 }
 
 func (s *screen) editor() *term.Terminal {
@@ -90,15 +95,14 @@ func (s *screen) editor() *term.Terminal {
 }
 
 func (s *screen) resize(tty *os.File) {
-	w, h, err := term.GetSize(int(tty.Fd()))
+	w, _, err := term.GetSize(int(tty.Fd()))
 	if err != nil || w <= 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.width = w
-	_ = s.ed.SetSize(w, h)
-	s.redraw(nil)
+	s.row.resize(w)
 }
 
 // done leaves the terminal as it was, at the beginning of a line.
@@ -107,7 +111,8 @@ func (s *screen) done() {
 	defer s.mu.Unlock()
 	if s.lines {
 		s.endLine()
-		s.ed.SetBracketedPasteMode(false)
+		s.row.close()
+		_, _ = io.WriteString(s.tty, pasteMarksOff)
 	}
 	_, _ = io.WriteString(s.tty, "\r\x1b[K"+styleNone)
 }
@@ -139,7 +144,7 @@ func (s *screen) add(style string, text []byte) {
 		text = []byte(style + string(text) + styleNone)
 	}
 	if !s.lines {
-		s.write(text)
+		s.redraw(text)
 	}
 	s.line = append(s.line, text...)
 	ended := bytes.Clone(s.line[:bytes.LastIndexByte(s.line, '\n')+1])
@@ -219,22 +224,11 @@ func narrow(r rune) bool {
 
 // redraw writes what has ended above the prompt, which is behind the line.
 func (s *screen) redraw(ended []byte) {
-	s.setPrompt()
-	s.write(ended)
-}
-
-func (s *screen) write(text []byte) {
-	s.tty.hold(true)
-	_, _ = s.ed.Write(text)
-	s.tty.hold(false)
-}
-
-func (s *screen) setPrompt() {
 	text, _ := lineText(s.line)
 	if n := len(text); n > 0 && text[n-1] != ' ' {
 		text = append(text, ' ')
 	}
-	s.ed.SetPrompt(string(text) + s.base)
+	s.row.show(ended, string(text)+s.base)
 }
 
 // entered notes that a line has been entered: what stood before it is above now. With runs the
@@ -246,7 +240,7 @@ func (s *screen) entered(runs bool) {
 	if runs {
 		s.base = promptInput
 	}
-	s.setPrompt()
+	s.redraw(nil)
 }
 
 // note shows something that is no output, on a line of its own.
@@ -298,33 +292,4 @@ func printable(text string) string {
 		}
 		return r
 	}, text)
-}
-
-// A ttyWriter writes at once, or holds back what the editor writes in pieces, each line and each
-// line end apart, to write it as one.
-type ttyWriter struct {
-	w io.Writer
-
-	mu   sync.Mutex
-	held bool
-	buf  []byte
-}
-
-func (w *ttyWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.held {
-		return w.w.Write(p)
-	}
-	w.buf = append(w.buf, p...)
-	return len(p), nil
-}
-
-func (w *ttyWriter) hold(on bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.held = on; !on && len(w.buf) > 0 {
-		_, _ = w.w.Write(w.buf)
-		w.buf = w.buf[:0]
-	}
 }
