@@ -267,7 +267,7 @@ func testAttachWide(t *testing.T, s shell) {
 	term.ends("$ echo _三四五六七八", "_三四五六七八", "$")
 	term.types("\x1b[A\x15echo a\u0301\u0323e\u0301\x7fé 👩\u200d👩\u200d👧\x7f🇩🇪")
 	term.ends("$ echo a\u0301\u0323é 🇩🇪")
-	term.types("語")
+	term.types("\x1b語") // behind Escape one can go on
 	term.line("")
 	term.ends("$ echo a\u0301\u0323é 🇩🇪語", "a\u0301\u0323é 🇩🇪語", "$")
 	term.types("\x1d")

@@ -45,6 +45,7 @@ type keyFilter struct {
 	in      []byte // of buf, not taken yet
 	out     []byte // to be handed on
 	matched int    // so much of the mark that begins a paste, or ends it, has been read
+	seq     []byte // the beginning of a sequence
 	pasting bool
 	breaks  int // line ends that were pasted, and wait for what comes behind them
 	cr      bool
@@ -82,7 +83,7 @@ func (f *keyFilter) take(b byte) {
 			if !f.none {
 				f.out = append(f.out, mark...)
 			}
-			f.pasting, f.matched, f.breaks, f.cr = !f.pasting, 0, 0, false
+			f.pasting, f.matched, f.breaks, f.cr, f.seq = !f.pasting, 0, 0, false, f.seq[:0]
 		}
 		return
 	}
@@ -104,6 +105,7 @@ func (f *keyFilter) key(b byte) {
 	case f.none && b != keyInterrupt && b != keyDetach:
 	case f.pasting:
 		f.paste(b)
+	case len(f.seq) > 0 && f.sequence(b):
 	case b == keyInterrupt:
 		if !f.none {
 			f.out = append(f.out, keysClear...)
@@ -111,11 +113,32 @@ func (f *keyFilter) key(b byte) {
 		f.press(b)
 	case b == keyDetach:
 		f.press(b)
+	case b == 0x1b:
+		f.seq = append(f.seq, b)
 	case b == '\b' || b == 0x7f:
 		f.out = utf8.AppendRune(f.out, keyErase)
 	default:
 		f.out = append(f.out, b)
 	}
+}
+
+// sequence takes what belongs to a sequence, and hands on one that is whole: behind Escape alone
+// the editor waits for a Latin letter, and takes nothing of what is typed until then.
+func (f *keyFilter) sequence(b byte) bool {
+	inside := len(f.seq) > 1
+	ends := b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b == '~'
+	short := len(f.seq) < mostSequence
+	switch {
+	case !inside && b == '[' || inside && b >= ' ' && b < '@':
+		if short {
+			f.seq = append(f.seq, b)
+		}
+		return true
+	case ends && short:
+		f.out = append(append(f.out, f.seq...), b)
+	}
+	f.seq = f.seq[:0]
+	return ends || inside && b >= '@' && b < 0x7f
 }
 
 // paste takes what is pasted, without control characters. The last line end is left out: Enter

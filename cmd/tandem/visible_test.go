@@ -80,11 +80,14 @@ func filtered(r io.Reader, none bool) (out string, pressed string) {
 func TestKeyFilter(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string][2]string{
-		"abc\r\x1b[A":                               {"abc\r\x1b[A", ""},
-		"ab\x03c\x1d":                               {"ab" + keysClear + "c", "\x03\x1d"},
-		"x\x1b[200~a\r\nb\tc\n\n\x1b[201~y":         {"x\x1b[200~a␊b␉c\x1b[201~y", ""},
-		"\x1b[200~\x03\x1d\x1b[A\x00é\x7f\x1b[201~": {"\x1b[200~[Aé\x1b[201~", ""},
-		"\x1b[200\x1b[200~a\x1b[201~":               {"\x1b[200\x1b[200~a\x1b[201~", ""},
+		"abc\r\x1b[A":                                   {"abc\r\x1b[A", ""},
+		"ab\x03c\x1d":                                   {"ab" + keysClear + "c", "\x03\x1d"},
+		"x\x1b[200~a\r\nb\tc\n\n\x1b[201~y":             {"x\x1b[200~a␊b␉c\x1b[201~y", ""},
+		"\x1b[200~\x03\x1d\x1b[A\x00é\x7f\x1b[201~":     {"\x1b[200~[Aé\x1b[201~", ""},
+		"\x1b[200\x1b[200~a\x1b[201~":                   {"\x1b[200~a\x1b[201~", ""},
+		"\x1b日\x1b\x1b[1;3Dé\x1b[日\x1b[@x\x1bby\x1bOHz": {"日\x1b[1;3Dé日x\x1bby\x1bOHz", ""},
+		"a\x7fb\b\x1b\x7f\x1b\x03":                      {"a\u0080b\u0080\u0080" + keysClear, "\x03"},
+		"\x1b[" + strings.Repeat("1", 100) + "A":        {"", ""},
 	} {
 		out, pressed := filtered(strings.NewReader(in), false)
 		if out != want[0] || pressed != want[1] {
