@@ -38,13 +38,11 @@ func (a *api) runOutput(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	from := run.From()
-	if after != nil {
-		from = max(from, *after)
-	}
+	d := &reading{session: s, run: run, after: after, stream: true, lasting: !ViewOnly(r)}
 	if wantsStream(r) {
-		return a.answerRun(w, r, s, run, from, true)
+		return a.answerRun(w, r, d)
 	}
+	from := d.from()
 	reader, _, err := s.Attach(sessions.AttachOptions{After: &from, Viewer: true, By: door})
 	if err != nil {
 		return err

@@ -12,7 +12,8 @@
 // and the journal of a session (events.go). A recording (recording.go, which asciicast.go
 // encodes) is what the journal has when it is asked for, and ends there. A stream belongs to
 // its handler's goroutine alone; there is no other. Each write has a deadline, so that a
-// client which stopped reading holds nothing for longer than that.
+// client which stopped reading holds nothing for longer than that. The same goroutine waits
+// for a client that went away and may come back to the run (absent.go).
 package httpapi
 
 import (
@@ -66,9 +67,10 @@ const (
 	DefaultBodyTimeout = 30 * time.Second
 )
 
-// api is what the handlers share. Nothing in it but the metronome changes after New.
+// api is what the handlers share. Nothing in it but the first two changes after New.
 type api struct {
 	beat     metronome
+	audience audience
 	sessions *sessions.Manager
 	messages func() EntryEncoder
 	ready    func() bool
@@ -79,6 +81,8 @@ type api struct {
 	// engine's own limit, so that by the time a write fails the engine has cut the reader
 	// off if it was behind.
 	writeLimit time.Duration
+
+	absence time.Duration // how long the place of a client is kept that went away
 
 	maxBody     int64
 	bodyTimeout time.Duration
@@ -155,6 +159,7 @@ func newAPI(cfg Config) *api {
 		stall = 10 * time.Second
 	}
 	a.writeLimit = stall + 5*time.Second
+	a.absence = min(reattachGrace, stall)
 	a.maxBody = cmp.Or(cfg.MaxBody, DefaultMaxBody)
 	a.bodyTimeout = cmp.Or(cfg.BodyTimeout, DefaultBodyTimeout)
 	return a

@@ -120,32 +120,65 @@ func (a *api) postRun(w http.ResponseWriter, r *http.Request) error {
 		}
 		return a.writeJSON(w, http.StatusAccepted, map[string]string{"run_id": run.ID()})
 	}
-	from := run.From()
-	if resume != nil && !created {
-		from = max(from, *resume)
+	if created {
+		resume = nil
 	}
-	return a.answerRun(w, r, s, run, from, !listed(r.Header, "Accept", "application/json") || wantsStream(r))
+	stream := !listed(r.Header, "Accept", "application/json") || wantsStream(r)
+	return a.answerRun(w, r, &reading{session: s, run: run, after: resume, stream: stream, lasting: in.RunID != ""})
 }
 
 func wantsStream(r *http.Request) bool { return listed(r.Header, "Accept", "text/event-stream") }
 
-// answerRun holds on to run while its client reads it, from a position on and to its end.
-func (a *api) answerRun(w http.ResponseWriter, r *http.Request, s *sessions.Session, run *sessions.Run, from uint64, stream bool) error {
-	release, cut := run.Hold(), false
+// A reading is how a client reads a run.
+type reading struct {
+	session *sessions.Session
+	run     *sessions.Run
+	after   *uint64 // it goes on from there; nil: from the beginning
+	stream  bool    // or as one object
+	lasting bool    // the client knows the run's id beforehand, and can come back to it
+}
+
+// from is where in the journal it begins.
+func (d *reading) from() uint64 {
+	if d.after == nil {
+		return d.run.From()
+	}
+	return max(d.run.From(), *d.after)
+}
+
+// answerRun holds on to a run while its client reads it, from a position on and to its end.
+// It returns later where it waits for a client that went away.
+func (a *api) answerRun(w http.ResponseWriter, r *http.Request, d *reading) error {
+	var f *follower              // nil: the client cannot come back
+	defer func() { f.leave() }() // last: the run waits for a reader meanwhile as well
+	release, cut := d.run.Hold(), false
 	defer func() { release(cut) }()
-	reader, _, err := s.Attach(sessions.AttachOptions{After: &from, By: door, Unhurried: true})
+	from := d.from()
+	opts := sessions.AttachOptions{After: &from, By: door, Unhurried: true}
+	if d.lasting {
+		opts.Lag = nearEnd
+	}
+	reader, _, err := d.session.Attach(opts)
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
-	if stream {
-		err = a.streamRun(w, r, s, run, reader, from)
-	} else {
-		err = a.collectRun(w, r, run, reader)
+	if d.lasting {
+		f = a.audience.join(d.run, from, d.after != nil)
 	}
+	if !d.stream {
+		return a.collectRun(w, r, d.run, reader)
+	}
+	err = a.streamRun(w, r, d.session, d.run, reader, from)
 	cut = cutOff(err, reader)
+	if d.lasting && !cut && hasLeft(r) {
+		f.expect(d.session, a.absence)
+	}
 	return err
 }
+
+// hasLeft reports whether the client of a request that is being answered is gone.
+func hasLeft(r *http.Request) bool { return context.Cause(r.Context()) == context.Canceled }
 
 // cutOff reports whether a stream ended because its client had stopped reading, which is
 // our doing and not its. A write that ran out of time has outlasted the engine's limit.

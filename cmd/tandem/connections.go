@@ -59,9 +59,29 @@ func (c *crowd) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if m := c.join(nc); m != nil {
+			boundUnsent(nc)
 			return m, nil
 		}
 		turnAway(nc)
+	}
+}
+
+// unsentLimit is how much of what was written to a connection the kernel holds that it has
+// not sent yet. Left alone it holds megabytes, all of which a cut takes away: with what the
+// other side holds it can be more than a journal has of what was read from it.
+const unsentLimit = 128 << 10
+
+// boundUnsent sets it for a connection, which does not take it over from its listener. Where
+// it cannot be set that is no harm.
+func boundUnsent(nc net.Conn) {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentLimit)
+		})
 	}
 }
 

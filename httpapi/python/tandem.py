@@ -40,8 +40,9 @@ Lost connections
     A stream whose connection breaks goes on at the very byte where it was, by itself, for as
     long as ``Client(reconnect=…)`` says (30 s), then it is a :class:`ConnectionLost`, which
     has the ``run_id`` and ``position`` to :meth:`Run.follow` from later. The server cancels a
-    run that nobody has read for 10 s, unless it was started by :meth:`Session.start`. What the
-    server itself no longer keeps shows as a :class:`Gap`, and as ``truncated``.
+    run that nobody has read for 10 s, unless it was started by :meth:`Session.start`; what it
+    puts out meanwhile waits. What the server itself no longer keeps shows as a :class:`Gap`, and
+    as ``truncated``.
 
 Errors
     All are :class:`TandemError`. What the server refuses is an :class:`APIError` with

@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -58,13 +59,14 @@ class Server:
 
 class Proxy:
     """A TCP proxy that cuts connections. ``budget`` says of each new connection after how many
-    bytes of answer it is cut; None: never."""
+    bytes of answer it is cut; None: never. With ``reset``, what is on its way then is lost."""
 
     def __init__(self, url: str, budget=lambda n: None) -> None:
         host, port = url.split("//")[1].split(":")
         self.target, self.budget = (host, int(port)), budget
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.reset = False
         self.accepted = 0
         self.upward = 0  # bytes that came from clients
         self.open = True
@@ -107,6 +109,9 @@ class Proxy:
                             data, budget = data[:budget], budget - len(data[:budget])
                         client.sendall(data)
                         if budget == 0:
+                            if self.reset:
+                                for end in (client, server):  # closing them is a reset then
+                                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                             return
             except OSError:
                 pass
@@ -465,6 +470,19 @@ class TestLostConnections(ClientTest):
             r = s.run(code)
             self.assertEqual((r.stdout == data, r.stderr, r.ok, r.truncated), (True, b"%d\n" % (seed + 1), True, False), f"seed {seed}")
             self.assertGreater(proxy.accepted, 3)
+
+    def test_flood_that_is_cut(self) -> None:
+        """What floods waits for a client whose connection was reset, and all of it arrives."""
+        rng = random.Random(1)
+        proxy = self.proxy(lambda n: rng.randrange(1_000_000, 3_000_000))
+        proxy.reset = True
+        s = tandem.Session._existing(self.enter(tandem.Client(proxy.url)), self.s.id)
+        r = s.run("n=$((n + 1)); seq -f %0999.0f 1 50000; echo $n >&2")
+        want = b"".join(b"%0999d\n" % i for i in range(1, 50_001))
+        self.assertEqual((r.stdout == want, r.stderr, r.ok, r.truncated), (True, b"1\n", True, False))
+        run = self.s.start("seq -f %0999.0f 1 50000")
+        self.assertTrue(s.get_run(run.id).result().stdout == want)
+        self.assertGreater(proxy.accepted, 30)
 
     def test_cut_in_silence(self) -> None:
         proxy = self.proxy()
