@@ -190,3 +190,22 @@ func TestBackBeforeItWasMissed(t *testing.T) {
 		})
 	}
 }
+
+// TestViewTokenHoldsNothingBack: who may only look sees a gap, and a command never waits.
+func TestViewTokenHoldsNothingBack(t *testing.T) {
+	t.Parallel()
+	count := newReaderCount()
+	tokens := httpapi.NewTokens(httpapi.Token{Secret: "boss"}, httpapi.Token{Secret: "guest", View: true})
+	d := open(t, sessions.Config{Observer: count}, httpapi.Config{Tokens: tokens})
+	boss, guest := []string{"Authorization", "Bearer boss"}, []string{"Authorization", "Bearer guest", "Accept", "text/event-stream"}
+	var made struct {
+		ID string `json:"session_id"`
+	}
+	d.do("POST", "/session", "", boss...).decode(t, &made)
+	path := "/session/" + made.ID
+	d.do("POST", path+"/run", body("code", "sleep 60", "run_id", "r", "detach", true), boss...)
+	d.stream("GET", path+"/run/r/output", "", guest...).until("ping")
+	count.await(t, 0, 0)
+	d.stream("GET", path+"/run/r/output", "", append(boss, "Accept", "text/event-stream")...).until("ping")
+	count.await(t, 1, 0)
+}

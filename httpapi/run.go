@@ -154,7 +154,7 @@ func (a *api) answerRun(w http.ResponseWriter, r *http.Request, d *reading) erro
 	release, cut := d.run.Hold(), false
 	defer func() { release(cut) }()
 	from := d.from()
-	opts := sessions.AttachOptions{After: &from, By: door, Unhurried: true}
+	opts := sessions.AttachOptions{After: &from, Viewer: ViewOnly(r), By: door, Unhurried: true}
 	if d.lasting {
 		opts.Lag = nearEnd
 	}
