@@ -179,12 +179,12 @@ func (a *attached) work(ctx context.Context, p process) error {
 	switch {
 	case errors.Is(err, errDetach):
 		a.say("detached; the session goes on")
-		return nil
 	case errors.Is(err, ws.ErrSessionClosed):
 		a.say("the session has ended")
-		return nil
+	case err != nil:
+		return err
 	}
-	return err
+	return a.out.failure()
 }
 
 // heed does what keys and signals ask for, whatever else is being waited for, until ctx ends.

@@ -240,6 +240,7 @@ func testMistakes(t *testing.T, s shell) {
 		{"completion tcsh", 2, `"tcsh"`},
 		{"completion", 2, "it takes SHELL"},
 		{"ls --url nope", 2, `server address "nope": give one like http://127.0.0.1:4477 or unix:PATH`},
+		{"ls --url unix:", 2, `server address "unix:": give one like`},
 		{"ls --url http://127.0.0.1:99999", 2, `server address "http://127.0.0.1:99999": give one like http://127.0.0.1:4477 or unix:PATH`},
 		{"ls --url http://127.0.0.1:0/x", 2, `server address "http://127.0.0.1:0/x": give one like`},
 		{"ls --url http://[::1]:x/#token=secret", 2, `server address "http://[::1]:x/": give one like`},
@@ -271,8 +272,10 @@ func testFullDisk(t *testing.T, s shell) {
 		"--help", "-h", "help", "help run", "serve --help", "run --help", "ls -h", "__complete ls", "--version", "version",
 		"completion bash", "completion zsh", "completion fish", "systemd-unit", "systemd-unit socket",
 		"ls", "ls -q", "ls --json", "ls ID", "logs ID", "logs ID --cast", "events ID", "events ID --json", "wait ID --json",
+		"attach ID",
 	} {
 		cmd := s.command(t, strings.Fields(strings.ReplaceAll(args, "ID", id))...)
+		cmd.Stdin = strings.NewReader("echo out\n")
 		var stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = full, &stderr
 		_ = cmd.Run()

@@ -44,6 +44,7 @@ type screen struct {
 	stdout, stderr io.Writer // where there is no terminal
 
 	mu     sync.Mutex
+	failed error // why output could not be written there
 	ed     *term.Terminal
 	width  int
 	lines  bool   // lines are edited; otherwise what is shown is all there is
@@ -117,6 +118,13 @@ func (s *screen) done() {
 	_, _ = io.WriteString(s.tty, "\r\x1b[K"+styleNone)
 }
 
+// failure is why output could not be written, nil where all was.
+func (s *screen) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
 func (s *screen) output(p []byte, isErr bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +133,9 @@ func (s *screen) output(p []byte, isErr bool) {
 		if isErr {
 			w = s.stderr
 		}
-		_, _ = w.Write(p)
+		if _, err := w.Write(p); s.failed == nil {
+			s.failed = err
+		}
 		return
 	}
 	from, style := &s.out, ""
