@@ -358,7 +358,7 @@ func (h *helper) label() label { return newLabel(h.s.m.serverID, h.s.seq, comple
 func (h *helper) end() {
 	_ = unix.Kill(-h.pid, unix.SIGKILL)
 	h.s.m.children.wait(h.pid)
-	if !(procSet{h.label(), wholeRun}).endAll(0, 0, killLimit) {
+	if !(procSet{h.label(), wholeRun, h.s.m.census}).endAll(0, 0, killLimit) {
 		h.s.log.Error("processes of a completion could not be killed")
 	}
 }

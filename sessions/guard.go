@@ -53,23 +53,20 @@ func (g *guardian) start() error {
 	if err != nil {
 		return fmt.Errorf("make guardian's pipe: %w", err)
 	}
-	g.children.mu.Lock()
-	defer g.children.mu.Unlock()
+	g.children.starting.RLock()
+	defer g.children.starting.RUnlock()
 	if err := cmd.Start(); err != nil {
 		return errors.Join(fmt.Errorf("start guardian: %w", err), hold.Close())
 	}
-	g.children.own[cmd.Process.Pid] = true
+	g.children.add(cmd.Process.Pid)
 	g.cmd, g.hold = cmd, hold
 	return nil
 }
 
 // wait returns when the guardian has ended.
 func (g *guardian) wait() error {
-	err := g.cmd.Wait()
-	g.children.mu.Lock()
-	defer g.children.mu.Unlock()
-	delete(g.children.own, g.cmd.Process.Pid)
-	return err
+	defer g.children.remove(g.cmd.Process.Pid)
+	return g.cmd.Wait()
 }
 
 func (g *guardian) loop() {

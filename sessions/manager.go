@@ -185,6 +185,7 @@ type Manager struct {
 	lock     *os.File // of the private directory: see own
 	cgroup   *cgroup  // nil: none
 	budget   *budget
+	census   *census
 	children *children
 	ended    chan os.Signal // says that some child has; nil: orphans are not adopted
 	release  func() error   // unguard, once
@@ -225,7 +226,8 @@ func New(cfg Config) (*Manager, error) {
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, bash: bash, bashComm: commOf(bash), dir: dir, driver: newDriver(filepath.Join(dir, "lib")), serverID: rand.Uint64(),
 		budget:   &budget{limit: int64(cfg.Memory)},
-		children: &children{own: map[int]bool{}},
+		census:   &census{},
+		children: &children{own: map[int]int{}},
 		buffers:  &sync.Pool{New: func() any { return new([readSize]byte) }},
 		stop:     make(chan struct{}),
 		sessions: map[string]*Session{},
@@ -395,20 +397,14 @@ func startDir(cwd string, env []string) (string, error) {
 // newSession makes a session that nobody knows of yet, without a shell. It fails with
 // [ErrClosed].
 func (m *Manager) newSession(cwd string, env []string) (*Session, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closing {
-		return nil, failf(ErrClosed, "the server is stopping and takes no more sessions")
+	seq, err := m.takeLabel()
+	if err != nil {
+		return nil, err
 	}
-	m.lastSeq++
-	for m.labels[m.lastSeq%maxLabels] {
-		m.lastSeq++
-	}
-	m.labels[m.lastSeq%maxLabels] = true
 	now := time.Now()
 	s := &Session{
-		m: m, id: uuid.NewString(), seq: m.lastSeq, env: env, cwd: cwd, created: now, active: now,
-		dir:     filepath.Join(m.dir, fmt.Sprint(m.lastSeq)),
+		m: m, id: uuid.NewString(), seq: seq, env: env, cwd: cwd, created: now, active: now,
+		dir:     filepath.Join(m.dir, fmt.Sprint(seq)),
 		journal: newJournal(m.cfg.Retention, m.budget),
 		wake:    make(chan struct{}, 1), ending: make(chan struct{}), closing: make(chan struct{}),
 		runless: make(chan struct{}), done: make(chan struct{}),
@@ -459,6 +455,21 @@ func (m *Manager) forget(s *Session) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.sessions, s.id)
+}
+
+// takeLabel gives out the number of a session. It fails with [ErrClosed].
+func (m *Manager) takeLabel() (seq uint64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closing {
+		return 0, failf(ErrClosed, "the server is stopping and takes no more sessions")
+	}
+	m.lastSeq++
+	for m.labels[m.lastSeq%maxLabels] {
+		m.lastSeq++
+	}
+	m.labels[m.lastSeq%maxLabels] = true
+	return m.lastSeq, nil
 }
 
 func (m *Manager) freeLabel(s *Session) {
@@ -581,7 +592,7 @@ func (m *Manager) reap() {
 			}
 		case <-bury:
 			bury = nil
-			m.children.reapOrphans()
+			m.children.bury()
 		case now := <-tick.C:
 			short := m.budget.used.Load() > m.budget.limit
 			for _, s := range m.List() {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -17,12 +15,10 @@ import (
 // that is killed then takes a process away from it, and none stays a zombie because whatever
 // is process 1 here does not reap.
 func (c *children) adoptOrphans() (ended chan os.Signal, err error) {
-	c.mu.Lock()
 	c.strangers = map[int]bool{}
 	for _, pid := range childPids() {
-		c.strangers[pid] = !c.own[pid]
+		c.strangers[pid] = !c.has(pid)
 	}
-	c.mu.Unlock()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, err
 	}
@@ -36,12 +32,22 @@ func stopAdopting(ended chan os.Signal) {
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 }
 
+// bury reaps the adopted ones that have ended. Mostly it was a shell that did, and has been
+// waited for by now: then there is nothing to look for.
+func (c *children) bury() {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	if err == nil && info.Signo != 0 || err == unix.EINTR {
+		c.reapOrphans()
+	}
+}
+
 // reapOrphans reaps the adopted ones that have ended, and returns those that have not.
 func (c *children) reapOrphans() (alive []int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.starting.Lock()
+	defer c.starting.Unlock()
 	for _, pid := range childPids() {
-		if c.own[pid] {
+		if c.has(pid) {
 			continue
 		}
 		got, err := syscall.Wait4(pid, nil, unix.WNOHANG, nil)
@@ -76,14 +82,11 @@ func (c *children) endOrphans(limit time.Duration) (ended bool) {
 
 // childPids are the children of all threads of this process.
 func childPids() (pids []int) {
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, name := range lists {
-		b, _ := os.ReadFile(name)
+	eachName("/proc/self/task", make([]byte, dirBuffer), func(thread []byte) {
+		b, _ := readKernel("/proc/self/task/" + string(thread) + "/children")
 		for _, f := range bytes.Fields(b) {
-			if pid, err := strconv.Atoi(string(f)); err == nil {
-				pids = append(pids, pid)
-			}
+			pids = append(pids, number(f))
 		}
-	}
+	})
 	return pids
 }

@@ -12,6 +12,6 @@ func (c *children) adoptOrphans() (chan os.Signal, error) { return nil, nil }
 
 func stopAdopting(chan os.Signal) {}
 
-func (c *children) reapOrphans() []int { return nil }
+func (c *children) bury() {}
 
 func (c *children) endOrphans(time.Duration) bool { return true }

@@ -114,7 +114,7 @@ func (g *cgroup) dir() string {
 // false where some cannot be killed.
 func (l leftover) end() (ended bool, err error) {
 	l.cgroup.kill(killLimit)
-	ended = procSet{newLabel(l.serverID, 0, 0), wholeServer}.endAll(os.Getpid(), 0, killLimit)
+	ended = procSet{newLabel(l.serverID, 0, 0), wholeServer, nil}.endAll(os.Getpid(), 0, killLimit)
 	l.cgroup.remove()
 	return ended, os.RemoveAll(l.dir)
 }

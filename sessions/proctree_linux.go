@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,8 +44,11 @@ func newLabel(server, session, run uint64) label {
 }
 
 // A procSet names processes by their label: those whose label equals want in the bits of
-// mask, and what descends from them.
-type procSet struct{ want, mask label }
+// mask, and what descends from them. They are found by way of a census, if there is one.
+type procSet struct {
+	want, mask label
+	census     *census
+}
 
 func (s procSet) has(l label) bool { return l&s.mask == s.want&s.mask }
 
@@ -77,18 +79,11 @@ func labelOf(pid int) label {
 
 // pids returns the living processes of the set, zombies left out.
 func (s procSet) pids() []int {
-	d, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
 	var found []int
 	seen := map[int]bool{}
-	for _, n := range names {
-		pid, err := strconv.Atoi(n)
-		if err == nil && s.has(labelOf(pid)) {
-			found = s.addWithChildren(found, seen, pid)
+	for _, p := range s.census.take().found {
+		if s.has(p.label) {
+			found = s.addWithChildren(found, seen, p.pid)
 		}
 	}
 	return found
@@ -99,11 +94,11 @@ func (s procSet) addWithChildren(found []int, seen map[int]bool, pid int) []int 
 		return found
 	}
 	seen[pid] = true
-	if st, ok := readStat(pid); !ok || st.state == 'Z' || st.state == 'X' {
+	if !alive(pid) {
 		return found
 	}
 	found = append(found, pid)
-	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
+	b, _ := readKernel("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
 	for _, f := range bytes.Fields(b) {
 		// A child with a label of ours that is not of this set is another run's.
 		if child, err := strconv.Atoi(string(f)); err == nil && labelOf(child)&wholeServer != s.want&wholeServer {
@@ -111,6 +106,12 @@ func (s procSet) addWithChildren(found []int, seen map[int]bool, pid int) []int 
 		}
 	}
 	return found
+}
+
+// alive reports whether a process has not ended; one that has may still be there.
+func alive(pid int) bool {
+	st, ok := readStat(pid)
+	return ok && st.state != 'Z' && st.state != 'X'
 }
 
 type procStat struct {
@@ -121,7 +122,7 @@ type procStat struct {
 }
 
 func readStat(pid int) (st procStat, ok bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return st, false
 	}
@@ -149,7 +150,7 @@ type spin struct {
 }
 
 func spinOf(pid int) (s spin) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return s
 	}
@@ -179,7 +180,7 @@ func takesInterrupt(pid int) bool {
 // hasSignal reports whether a signal is in one of the sets that /proc/PID/status shows. Of a
 // process that is gone, every signal is in every set.
 func hasSignal(pid int, set string, sig syscall.Signal) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return true
 	}
@@ -294,127 +295,6 @@ func (hit hitList) wasted(shell int, shellComm string) bool {
 		wasted = wasted || comm == shellComm
 	}
 	return wasted
-}
-
-// signalAll sends a signal to every process of the set but one, and returns how many there
-// were.
-func (s procSet) signalAll(sig syscall.Signal, but int) (n int) {
-	for _, pid := range s.pids() {
-		if pid != but {
-			_ = unix.Kill(pid, sig)
-			n++
-		}
-	}
-	return n
-}
-
-// endAll ends every process of the set but one: TERM, and KILL to what is left after
-// grace. It returns when none is left, or false when some cannot be killed within limit.
-func (s procSet) endAll(but int, grace, limit time.Duration) bool {
-	start := time.Now()
-	if grace > 0 {
-		s.askToEnd(but, grace)
-	}
-	for pause := time.Duration(0); ; pause = min(pause+time.Millisecond, 20*time.Millisecond) {
-		last := lastPID()
-		if s.signalAll(unix.SIGKILL, but)+s.killSince(last, but) == 0 {
-			return true
-		}
-		if time.Since(start) > grace+limit {
-			return false
-		}
-		time.Sleep(pause)
-	}
-}
-
-// killSince kills the processes of the set that were started after the one of that number,
-// until nothing more is started, and returns how many there were. What forks and exits, one
-// after the other, is gone by the time a reading of /proc has come to it; it is overtaken by
-// asking for nothing but the newest.
-func (s procSet) killSince(last, but int) (n int) {
-	for range maxChase {
-		newest := lastPID()
-		if newest == last {
-			return n
-		}
-		if newest < last { // the numbers have begun anew
-			return n + 1
-		}
-		for pid := last + 1; pid <= newest; pid++ {
-			if pid != but && s.has(labelOf(pid)) && unix.Kill(pid, unix.SIGKILL) == nil {
-				n++
-			}
-		}
-		last = newest
-	}
-	return n + 1
-}
-
-// maxChase is how often killSince looks for new processes before all are read again.
-const maxChase = 1000
-
-// lastPID is that of the process or thread that was started last (proc(5), loadavg).
-func lastPID() int {
-	b, _ := os.ReadFile("/proc/loadavg")
-	f := bytes.Fields(b)
-	if len(f) < 5 {
-		return 0
-	}
-	pid, _ := strconv.Atoi(string(f[4]))
-	return pid
-}
-
-// askToEnd sends TERM to every process of the set but one, and returns when all seem to have
-// ended, or after grace.
-func (s procSet) askToEnd(but int, grace time.Duration) {
-	start := time.Now()
-	if s.signalAll(unix.SIGTERM, but) == 0 {
-		return
-	}
-	s.signalAll(unix.SIGCONT, but)
-	for s.count(but) > 0 && time.Since(start) < grace {
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
-func (s procSet) count(but int) (n int) {
-	for _, pid := range s.pids() {
-		if pid != but {
-			n++
-		}
-	}
-	return n
-}
-
-// waitProcess blocks until the child has ended, without holding a thread where the kernel
-// has pidfds, and returns its status and the name it had at the end.
-func waitProcess(pid int) (status syscall.WaitStatus, comm string) {
-	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
-		f := os.NewFile(uintptr(fd), "pidfd")
-		if rc, err := f.SyscallConn(); err == nil {
-			_ = rc.Read(func(fd uintptr) bool {
-				var info unix.Siginfo
-				err := unix.Waitid(unix.P_PIDFD, int(fd), &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-				return err != nil && err != unix.EAGAIN && err != unix.EINTR || err == nil && info.Signo != 0
-			})
-		}
-		defer f.Close()
-	} else {
-		for {
-			var info unix.Siginfo
-			if unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil) != unix.EINTR {
-				break
-			}
-		}
-	}
-	if st, ok := readStat(pid); ok {
-		comm = st.comm
-	}
-	for {
-		if _, err := syscall.Wait4(pid, &status, 0, nil); err != syscall.EINTR {
-			return status, comm
-		}
-	}
 }
 
 // workingDir is where a process is.

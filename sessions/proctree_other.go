@@ -25,7 +25,12 @@ func newLabel(server, session, run uint64) label { return 0 }
 
 func (l label) attach(pid int) error { return nil }
 
-type procSet struct{ want, mask label }
+type procSet struct {
+	want, mask label
+	census     *census
+}
+
+type census struct{}
 
 func (s procSet) has(l label) bool { return false }
 
@@ -42,7 +47,7 @@ func (hit hitList) interruptMissed(run procSet, shell int, mayTrap bool) bool { 
 
 func (hit hitList) wasted(shell int, shellComm string) bool { return false }
 
-func (s procSet) signalAll(sig syscall.Signal, but int) int { return 0 }
+func (s procSet) signalAll(sig syscall.Signal, but int) []int { return nil }
 
 func (s procSet) endAll(but int, grace, limit time.Duration) bool { return true }
 

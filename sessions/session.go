@@ -543,11 +543,11 @@ func (s *Session) shellPid() int {
 
 // processes are all of the session's; ofRun are those that a run started, and the shell.
 func (s *Session) processes() procSet {
-	return procSet{newLabel(s.m.serverID, s.seq, 0), wholeSession}
+	return procSet{newLabel(s.m.serverID, s.seq, 0), wholeSession, s.m.census}
 }
 
 func (s *Session) ofRun(r *Run) procSet {
-	return procSet{s.runLabel(r.Number()), wholeRun}
+	return procSet{s.runLabel(r.Number()), wholeRun, s.m.census}
 }
 
 // runLabel is the label of the run of that number, which is never that of completions.

@@ -50,7 +50,7 @@ func TestForkStorm(t *testing.T) {
 			took := time.Since(began)
 			links, _ := os.ReadFile(mark)
 			t.Logf("ended after %v and %d links", took, len(links))
-			if left := (procSet{newLabel(m.serverID, 0, 0), wholeServer}).pids(); len(left) > 0 {
+			if left := (procSet{newLabel(m.serverID, 0, 0), wholeServer, nil}).pids(); len(left) > 0 {
 				t.Errorf("%d processes are left", len(left))
 			}
 			if len(links) >= 4*4000 {

@@ -1,0 +1,73 @@
+package sessions
+
+import (
+	"os/exec"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// labelledSleep starts a process with a label, which ends with the test at the latest.
+func labelledSleep(t *testing.T, l label) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if err := l.attach(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// Who asks before a reading begins is served by it, and it has all that was there when they
+// asked; who asks later gets another.
+func TestCensusIsSharedByThoseWhoWait(t *testing.T) {
+	t.Parallel()
+	var c census
+	first := c.join()
+	set := procSet{newLabel(1234, 5, 0), wholeSession, &c}
+	pid := labelledSleep(t, set.want).Process.Pid
+	if c.join() != first {
+		t.Error("two who wait get two readings")
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if got := set.pids(); !slices.Equal(got, []int{pid}) {
+				t.Errorf("found %d, want %d", got, pid)
+			}
+		})
+	}
+	all.Wait()
+	if c.join() == first {
+		t.Error("a reading that is over is given out")
+	}
+	if got := (procSet{newLabel(1234, 6, 0), wholeSession, nil}).pids(); len(got) > 0 {
+		t.Errorf("another session has %d", got)
+	}
+}
+
+func TestAwaitEnds(t *testing.T) {
+	t.Parallel()
+	ends, stays := labelledSleep(t, newLabel(1235, 1, 0)), labelledSleep(t, newLabel(1235, 2, 0))
+	pids := []int{ends.Process.Pid, stays.Process.Pid}
+	if awaitEnds(pids, time.Now().Add(20*time.Millisecond)) {
+		t.Error("what lives has ended")
+	}
+	if err := ends.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if !awaitEnds(pids[:1], time.Now().Add(time.Minute)) { // nobody has waited for it yet
+		t.Error("what was killed has not ended")
+	}
+	if alive(pids[0]) || !alive(pids[1]) {
+		t.Errorf("alive: %v, %v", alive(pids[0]), alive(pids[1]))
+	}
+	_ = ends.Wait()
+	if !awaitEnds(pids[:1], time.Now().Add(time.Minute)) {
+		t.Error("what is gone has not ended")
+	}
+}
