@@ -105,6 +105,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -187,9 +188,10 @@ type Manager struct {
 	budget   *budget
 	census   *census
 	children *children
-	ended    chan os.Signal // says that some child has; nil: orphans are not adopted
-	release  func() error   // unguard, once
-	buffers  *sync.Pool     // of *[readSize]byte
+	ended    chan os.Signal             // says that some child has; nil: orphans are not adopted
+	release  func() error               // unguard, once
+	fresh    atomic.Pointer[checkpoint] // of a shell in which nothing has run yet; nil: none was asked
+	buffers  *sync.Pool                 // of *[readSize]byte
 	stop     chan struct{}
 	guardian *guardian
 	wg       sync.WaitGroup // the reaper and every session's loop
@@ -200,6 +202,7 @@ type Manager struct {
 	lastSeq  uint64
 	warm     []*Session      // of which nobody knows yet
 	warming  bool            // a goroutine makes more of them
+	wanted   chan *Session   // takes the next of them, nil where that fails
 	labels   map[uint64]bool // of process labels: those of sessions that have not ended
 }
 
@@ -408,7 +411,7 @@ func (m *Manager) newSession(cwd string, env []string) (*Session, error) {
 		journal: newJournal(m.cfg.Retention, m.budget),
 		wake:    make(chan struct{}, 1), ending: make(chan struct{}), closing: make(chan struct{}),
 		runless: make(chan struct{}), done: make(chan struct{}),
-		byID: map[string]*Run{}, dirty: true, completing: make(chan struct{}, 1),
+		byID: map[string]*Run{}, dirty: true, fresh: slices.Equal(env, m.env), completing: make(chan struct{}, 1),
 	}
 	s.cgroup = m.cgroup.child(s.seq)
 	s.journal.gapInfo, s.journal.observer = s.gapInfo, m.cfg.Observer

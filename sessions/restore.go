@@ -74,7 +74,7 @@ func (s *Session) replaceShell(d death) {
 		s.checkpoint.exitTrap = "" // it has run
 	}
 	s.opts = slices.DeleteFunc(s.opts, func(o string) bool { return o == "errexit" })
-	s.rearm, s.needSync, s.wild, s.dirty = false, false, false, true
+	s.rearm, s.needSync, s.wild, s.dirty, s.fresh = false, false, false, true, false
 	s.fallen = &Restart{Cause: d.cause, Restored: restored}
 	if s.endingNow() {
 		return
@@ -224,7 +224,7 @@ func (s *Session) answers(kind string, limit time.Duration) bool {
 		if _, ok := s.await(nudgeAfter, func(r report) bool { return r.tag == tag }); ok {
 			return true
 		}
-		if s.sh.dead() || s.endingNow() {
+		if s.sh.dead() || s.endingNow() || !s.sh.ctl.linked() {
 			return false
 		}
 		if s.sh.unread() == 0 {
@@ -261,7 +261,7 @@ func (s *Session) saveState() {
 	if !s.dirty || s.sh == nil || !s.settle() {
 		return
 	}
-	state, err := s.askCheckpoint()
+	state, err := s.currentState()
 	switch {
 	case s.endingNow():
 	case errors.Is(err, errNoAnswer):
@@ -276,9 +276,30 @@ func (s *Session) saveState() {
 	default:
 		state.dir = s.directory()
 		s.checkpoint, s.saved, s.dirty = state, time.Now(), false
-		s.rearm = state.exitTrap == ""
+		s.rearm = state.exitTrap == "" && !s.fresh
 		s.debug = false
 	}
+}
+
+// currentState is the state of the idle shell. Where nothing has run in it yet that is what
+// every such shell has, and only the first of them is asked for all of it: that takes it as
+// long as to start, and us as long as to start it.
+func (s *Session) currentState() (*checkpoint, error) {
+	known := s.m.fresh.Load()
+	if s.fresh && known != nil {
+		if !s.answers("S", answerLimit) {
+			return nil, errNoAnswer
+		}
+		state := *known
+		return &state, nil
+	}
+	state, err := s.askCheckpoint()
+	if s.fresh && err == nil {
+		of := *state
+		of.exitTrap = "" // it is the driver's, which each session has its own of: see writeRestore
+		s.m.fresh.Store(&of)
+	}
+	return state, err
 }
 
 var (

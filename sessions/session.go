@@ -117,6 +117,7 @@ type Session struct {
 	fallen     *Restart  // a shell has ended and no other has taken its place yet
 	saved      time.Time // when checkpoint was taken
 	dirty      bool      // a run has ended since
+	fresh      bool      // nothing has run yet in the shell, which has the manager's environment
 	syncs      uint64    // number of the last sync
 	ownEnv     bool      // the last run had an environment of its own, not yet taken back
 	ended      bool      // its processes have been ended
@@ -615,7 +616,7 @@ func (s *Session) nextRun() *Run {
 	r := s.queue[0]
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
-	s.current = r
+	s.current, s.fresh = r, false
 	s.refuseStateLocked()
 	return r
 }

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,14 +19,10 @@ func (m *Manager) takeWarm(o Options, cwd string) (*Session, error) {
 		return nil, nil
 	}
 	for {
-		m.mu.Lock()
-		if len(m.warm) == 0 {
-			m.mu.Unlock()
+		s := m.nextWarm()
+		if s == nil {
 			return nil, nil
 		}
-		s := m.warm[0]
-		m.warm = m.warm[1:]
-		m.mu.Unlock()
 		if s.sh.dead() || !s.sh.ctl.linked() {
 			m.discard(s)
 			continue
@@ -38,6 +35,48 @@ func (m *Manager) takeWarm(o Options, cwd string) (*Session, error) {
 		return s, nil
 	}
 }
+
+// nextWarm returns the warm session that is there for longest. Where there is none, one is
+// waited for that is being made, unless somebody else does: it has a start on any other.
+func (m *Manager) nextWarm() *Session {
+	s, made := m.popWarm()
+	if made == nil {
+		return s
+	}
+	select {
+	case s := <-made:
+		return s
+	case <-time.After(warmLimit):
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.wanted != made {
+		return <-made // it has come all the same
+	}
+	m.wanted = nil
+	return nil
+}
+
+// popWarm returns a warm session, or else where the one that is being made will come, if that
+// is to be waited for.
+func (m *Manager) popWarm() (s *Session, made chan *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.warm) > 0 {
+		s = m.warm[0]
+		m.warm = m.warm[1:]
+		return s, nil
+	}
+	if m.warming && m.wanted == nil {
+		made = make(chan *Session, 1)
+		m.wanted = made
+	}
+	return nil, made
+}
+
+// warmLimit is how long a session that is being made is waited for: one that takes longer may
+// never be.
+const warmLimit = 100 * time.Millisecond
 
 // moveTo makes a warm session's shell one that was started in cwd now.
 func (s *Session) moveTo(cwd string) {
@@ -79,7 +118,7 @@ func (m *Manager) warmOne() bool {
 	if err == nil {
 		if err = s.freshShell(false); err == nil {
 			s.saveState() // or else the first run would wait for it
-			if s.sh == nil {
+			if s.sh == nil || s.dirty {
 				err = errNoAnswer
 			}
 		}
@@ -90,12 +129,16 @@ func (m *Manager) warmOne() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
-		m.warming = false
-		return false
+		s = nil
 	}
-	// Close takes even those that come late: it waits for this goroutine first.
-	m.warm = append(m.warm, s)
-	m.warming = len(m.warm) < m.cfg.Warm && !m.closing
+	if m.wanted != nil {
+		m.wanted <- s
+		m.wanted = nil
+	} else if s != nil {
+		// Close takes even those that come late: it waits for this goroutine first.
+		m.warm = append(m.warm, s)
+	}
+	m.warming = err == nil && len(m.warm) < m.cfg.Warm && !m.closing
 	return m.warming
 }
 
