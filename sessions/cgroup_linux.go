@@ -111,24 +111,24 @@ func (g *cgroup) place(attr *syscall.SysProcAttr) (done func()) {
 // unplace takes place back, where the kernel would not have it.
 func unplace(attr *syscall.SysProcAttr) { attr.UseCgroupFD = false }
 
-// mayHoldMore reports whether processes may be left that are to be asked to end. What has left
-// the cgroup on purpose is not asked: it is found by its label, and killed.
-func (g *cgroup) mayHoldMore() bool { return g == nil || g.populated() }
-
 // kill kills everything in the cgroup and waits until nothing is, or limit is over.
 func (g *cgroup) kill(limit time.Duration) {
-	if g == nil || os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0) != nil {
+	if g.empty() || os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0) != nil {
 		return
 	}
-	for start := time.Now(); g.populated() && time.Since(start) < limit; {
-		time.Sleep(time.Millisecond)
+	start := time.Now()
+	for pause := time.Millisecond; !g.empty() && time.Since(start) < limit; pause = min(2*pause, 20*time.Millisecond) {
+		time.Sleep(pause)
 	}
 }
 
-// populated reports whether processes live in it, or that cannot be told.
-func (g *cgroup) populated() bool {
-	b, err := os.ReadFile(filepath.Join(g.path, "cgroup.events"))
-	return err != nil || bytes.Contains(b, []byte("populated 1"))
+// empty reports whether no process lives in it. No cgroup is empty.
+func (g *cgroup) empty() bool {
+	if g == nil {
+		return true
+	}
+	b, err := readKernel(filepath.Join(g.path, "cgroup.events"))
+	return err == nil && !bytes.Contains(b, []byte("populated 1"))
 }
 
 // holdsOnly reports whether the process is alone in the cgroup itself; those that somebody has
@@ -163,6 +163,9 @@ func (g *cgroup) remove() {
 		return
 	}
 	g.rest()
+	if unix.Rmdir(g.path) == nil { // as nearly always
+		return
+	}
 	var dirs []string
 	_ = filepath.WalkDir(g.path, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

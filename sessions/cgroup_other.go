@@ -19,7 +19,7 @@ func (g *cgroup) place(*syscall.SysProcAttr) (done func()) { return func() {} }
 
 func unplace(*syscall.SysProcAttr) {}
 
-func (g *cgroup) mayHoldMore() bool { return true }
+func (g *cgroup) empty() bool { return true }
 
 func (g *cgroup) holdsOnly(int) bool { return false }
 

@@ -35,7 +35,7 @@ func (s procSet) endAll(but int, grace, limit time.Duration) bool {
 	for {
 		last := lastPID()
 		killed := s.signalAll(unix.SIGKILL, but)
-		if s.killSince(last, but)+len(killed) == 0 {
+		if s.signalSince(last, unix.SIGKILL, but)+len(killed) == 0 {
 			return true
 		}
 		if time.Since(start) > grace+limit {
@@ -48,11 +48,17 @@ func (s procSet) endAll(but int, grace, limit time.Duration) bool {
 // killPause is how long endAll waits for what it has killed before it looks again.
 const killPause = 20 * time.Millisecond
 
-// killSince kills the processes of the set that were started after the one of that number,
-// until nothing more is started, and returns how many there were. What forks and exits, one
-// after the other, is gone by the time a reading of /proc has come to it; it is overtaken by
-// asking for nothing but the newest.
-func (s procSet) killSince(last, but int) (n int) {
+// holdsOnly reports whether at most one process of the set lives.
+func (s procSet) holdsOnly(pid int) bool {
+	last := lastPID()
+	return len(s.others(pid)) == 0 && s.signalSince(last, 0, pid) == 0
+}
+
+// signalSince sends a signal to the processes of the set that were started after the one of
+// that number, until nothing more is started, and returns how many there were. What forks and
+// exits, one after the other, is gone by the time a reading of /proc has come to it; it is
+// overtaken by asking for nothing but the newest.
+func (s procSet) signalSince(last int, sig syscall.Signal, but int) (n int) {
 	for range maxChase {
 		newest := lastPID()
 		if newest == last {
@@ -62,7 +68,7 @@ func (s procSet) killSince(last, but int) (n int) {
 			return n + 1
 		}
 		for pid := last + 1; pid <= newest; pid++ {
-			if pid != but && s.has(labelOf(pid)) && unix.Kill(pid, unix.SIGKILL) == nil {
+			if pid != but && s.has(labelOf(pid)) && unix.Kill(pid, sig) == nil {
 				n++
 			}
 		}
@@ -71,7 +77,7 @@ func (s procSet) killSince(last, but int) (n int) {
 	return n + 1
 }
 
-// maxChase is how often killSince looks for new processes before all are read again.
+// maxChase is how often signalSince looks for new processes before all are read again.
 const maxChase = 1000
 
 // lastPID is that of the process or thread that was started last (proc(5), loadavg).

@@ -677,20 +677,31 @@ func (s *Session) endProcesses() {
 		return
 	}
 	s.ended = true
-	if s.sh != nil {
-		s.sh.kill()
-		<-s.sh.exited
-	}
-	if s.unplaced.Load() || s.cgroup.mayHoldMore() {
+	if !s.endShell() {
 		s.processes().askToEnd(0, endGrace)
 		s.cgroup.kill(killLimit)
-	}
-	if !s.processes().endAll(0, 0, killLimit) { // what moved elsewhere too
-		s.log.Error("processes could not be killed")
+		if !s.processes().endAll(0, 0, killLimit) { // what moved elsewhere too
+			s.log.Error("processes could not be killed")
+		}
 	}
 	if s.sh != nil {
 		s.sh.killGroup() // for where processes carry no labels
 	}
+}
+
+// endShell ends the shell, and reports whether nothing else of the session lives. What does is
+// looked for while the shell dies, which takes as long.
+func (s *Session) endShell() (alone bool) {
+	shell := 0
+	if s.sh != nil {
+		s.sh.kill()
+		shell = s.sh.pid
+	}
+	alone = s.processes().holdsOnly(shell)
+	if s.sh != nil {
+		<-s.sh.exited
+	}
+	return alone && s.cgroup.empty()
 }
 
 // rest closes what only makes the next run faster: idle sessions are many, and descriptors few.
