@@ -181,7 +181,7 @@ func (a *attached) work(ctx context.Context, p process) error {
 		a.say("detached; the session goes on")
 	case errors.Is(err, ws.ErrSessionClosed):
 		a.say("the session has ended")
-	case err != nil:
+	default:
 		return err
 	}
 	return a.out.failure()
