@@ -63,7 +63,7 @@ func TestSweep(t *testing.T) {
 	if len(running("sleep 4711")) != 1 {
 		t.Fatal("nothing is left that could be swept")
 	}
-	start()
+	sweeper := start()
 	dead.eventually("what the dead server left", func() string {
 		if left := running("sleep 4711"); len(left) > 0 {
 			return fmt.Sprint(left)
@@ -75,6 +75,12 @@ func TestSweep(t *testing.T) {
 	}
 	if len(running("sleep 4712")) != 1 {
 		t.Error("what the living server has was ended")
+	}
+	for _, p := range []*program{living, sweeper} { // killed, they would leave their cgroups
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		if code := p.ended(deadline); code != exitOK {
+			t.Errorf("exit code %d", code)
+		}
 	}
 }
 
