@@ -445,6 +445,20 @@ func TestStalledClient(t *testing.T) {
 	}
 }
 
+// TestQuietRun: who waits for a run that says nothing has not stopped reading, however long.
+func TestQuietRun(t *testing.T) {
+	t.Parallel()
+	const stall = 100 * time.Millisecond
+	d := open(t, sessions.Config{StallTimeout: stall}, httpapi.Config{StallTimeout: stall})
+	path, _ := d.session()
+	for _, accept := range []string{"application/json", "text/event-stream"} {
+		a := d.do("POST", path+"/run", body("code", "sleep 1; echo done"), "Accept", accept)
+		if a.status != 200 || !strings.Contains(string(a.body), "done") {
+			t.Errorf("%s: %d %s", accept, a.status, a.body)
+		}
+	}
+}
+
 // TestStalledClientIsLetGo: the handler of a client that stopped reading ends too, and its
 // end does not cancel the run.
 func TestStalledClientIsLetGo(t *testing.T) {

@@ -14,8 +14,8 @@ type AttachOptions struct {
 	Lag    uint64  // hold commands back when so many positions were not read; 0: when half of the retention is full
 	Client bool    // counts against MaxClients and in Info.Clients
 
-	// Unhurried is for who has nothing to do with the start of a run until something
-	// follows it: that alone does not make the reader ready.
+	// Unhurried is for who has nothing to do with the start of a run: it is passed over where
+	// the reader has read all before it, and does not make it ready.
 	Unhurried bool
 	By        string // which door asked, for the Observer: "rest" or "ws"
 }

@@ -190,7 +190,7 @@ func (j *journal) appendOrExtendLocked(kind Kind, run uint64, data []byte, now t
 			j.total += int64(len(data))
 			j.end += uint64(len(data))
 			j.evictLocked()
-			j.notifyLocked(kind)
+			j.notifyLocked(last.Entry)
 			return
 		}
 	}
@@ -226,7 +226,7 @@ func (j *journal) appendLocked(e Entry) Entry {
 	j.end = e.End()
 	j.total += e.cost()
 	j.evictLocked()
-	j.notifyLocked(e.Kind)
+	j.notifyLocked(e)
 	return e
 }
 
@@ -292,12 +292,14 @@ func (j *journal) leaveBudget() {
 	}
 }
 
-// notifyLocked wakes the readers, there being an entry of that kind.
-func (j *journal) notifyLocked(kind Kind) {
+// notifyLocked wakes the readers for an entry that was added, or made longer.
+func (j *journal) notifyLocked(e Entry) {
 	for r := range j.readers {
-		if kind != RunStarted || !r.unhurried {
-			r.wake()
+		if r.unhurried && e.Kind == RunStarted && r.pos == e.Pos {
+			r.pos = e.End() // passed over: it is not behind
+			continue
 		}
+		r.wake()
 	}
 }
 

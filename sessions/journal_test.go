@@ -129,6 +129,31 @@ func mustAttach(t testing.TB, j *journal, lossless bool, pos uint64) *Reader {
 	return r
 }
 
+func TestUnhurriedReaderIsNotBehindAStart(t *testing.T) {
+	t.Parallel()
+	j := newJournal(1<<20, nil)
+	r, err := j.attach(AttachOptions{Unhurried: true}, func(_, end uint64) (uint64, error) { return end, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	<-r.Ready()
+	j.add(Entry{Kind: RunStarted, Info: &RunInfo{Number: 1}}, nil)
+	select {
+	case <-r.Ready():
+		t.Error("woken by a start")
+	default:
+	}
+	for _, late := range []time.Duration{0, time.Hour} {
+		j.cutStalled(time.Now().Add(late), time.Second)
+	}
+	j.write(Stdout, 1, []byte("x"))
+	<-r.Ready()
+	if got, err := r.Next(nil, 10); err != nil || len(got) != 1 || got[0].Kind != Stdout {
+		t.Errorf("read %+v, %v", got, err)
+	}
+}
+
 func TestJournalAgainstNaiveModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30) {
