@@ -66,11 +66,11 @@ func (s *Session) Attach(o AttachOptions) (*Reader, Snapshot, error) {
 		s.active = time.Now()
 	}
 	s.m.cfg.Observer.ReaderAttached(o.By, o.Viewer)
-	r.onClose = func() { s.detach(o) }
+	r.onLeave = func() { s.detach(o) }
 	return r, snap, nil
 }
 
-// detach is what closes a reader that Attach has added.
+// detach is what leaving a reader does that Attach has added.
 func (s *Session) detach(o AttachOptions) {
 	s.m.cfg.Observer.ReaderDetached(o.By, o.Viewer)
 	if !o.Client {

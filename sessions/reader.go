@@ -6,7 +6,7 @@ import (
 )
 
 // A Reader follows a session's journal from a position on. One goroutine at a time may
-// call Next; Took and Close may be called from any.
+// call Next; Took, Leave and Close may be called from any.
 type Reader struct {
 	j         *journal
 	lossless  bool
@@ -14,8 +14,9 @@ type Reader struct {
 	unhurried bool
 	start     uint64
 	ready     chan struct{}
-	onClose   func()
-	once      sync.Once
+	onLeave   func()
+	leave     sync.Once
+	close     sync.Once
 
 	// Guarded by j.mu.
 	pos         uint64 // next to read
@@ -89,13 +90,21 @@ func (r *Reader) Took(pos uint64) {
 
 // Close ends the reader; whatever it held back goes on. It may be called more than once.
 func (r *Reader) Close() {
-	r.once.Do(func() {
+	r.close.Do(func() {
 		r.j.mu.Lock()
 		delete(r.j.readers, r)
 		r.j.releaseLocked()
 		r.j.mu.Unlock()
-		if r.onClose != nil {
-			r.onClose()
+	})
+	r.Leave()
+}
+
+// Leave says that nobody is at the reader any more: it is no client of the session, but still
+// holds commands back until Close. It may be called more than once.
+func (r *Reader) Leave() {
+	r.leave.Do(func() {
+		if r.onLeave != nil {
+			r.onLeave()
 		}
 	})
 }

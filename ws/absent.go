@@ -30,6 +30,7 @@ func (h *Handler) expect(c *conn) {
 		c.reader.Close()
 		return
 	}
+	c.reader.Leave()
 	a.timer = time.AfterFunc(h.cfg.StallTimeout, func() { h.release(id, func(o *absent) bool { return o == a }) })
 	h.absent[id] = append(h.absent[id], a)
 }

@@ -1,6 +1,7 @@
 package ws_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -694,6 +695,20 @@ func TestSubprotocols(t *testing.T) {
 		}
 		w.CloseNow()
 	}
+}
+
+// The place that is kept for a client whose connection broke is none of those that clients have.
+func TestBrokenConnectionIsNoClient(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{MaxClients: 1, StallTimeout: time.Hour}, ws.Config{StallTimeout: time.Hour})
+	s := d.session()
+	nc := d.raw(path(s, ""))
+	if _, err := bufio.NewReader(nc).ReadString('\n'); err != nil || s.Info().Clients != 1 {
+		t.Fatalf("%v, %d clients", err, s.Info().Clients)
+	}
+	nc.Close()
+	eventually(t, "nobody is taken for a client", func() bool { return s.Info().Clients == 0 })
+	d.dial(path(s, ""))
 }
 
 func TestRefusals(t *testing.T) {
