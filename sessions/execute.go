@@ -182,11 +182,10 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		s.log.Debug("label run", "error", err)
 	}
 	sh.ctl.hold()
-	allowFiles(sh.pid)
 	sh.forget()
 	lines := h.before() + sh.lines(x.n, len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(r.req.Code, hasty))
 	s.copies = s.copies || mentions(r.req.Code, copying)
-	s.debug = s.debug || len(h.debug) > 0 || strings.Contains(r.req.Code, "DEBUG")
+	s.unsure = s.unsure || len(h.debug) > 0 || mentions(r.req.Code, trapping)
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(lines)
 	return pump, nil
@@ -194,10 +193,13 @@ func (x *execution) dispatch() (*stdinPump, error) {
 
 // hasty is code after which something may be run or recorded before tame is: then its options
 // must be taken off by the very line that ran it. copying is code that may make the shell keep
-// a descriptor of the run's output, or that may run such code.
+// a descriptor of the run's output, or that may run such code. ending is code that may end the
+// shell without a word, trapping code that may set a trap which the driver must know of.
 var (
-	hasty   = []string{"history", "PROMPT_COMMAND", "TMOUT"}
-	copying = []string{"&", "exec", "source", ". ", ".\t", ".\\"}
+	hasty    = []string{"history", "PROMPT_COMMAND", "TMOUT"}
+	copying  = []string{"&", "exec", "source", ". ", ".\t", ".\\"}
+	ending   = []string{"exec", "kill"}
+	trapping = []string{"DEBUG", "EXIT"}
 )
 
 // mentions reports whether any of the words is in code.

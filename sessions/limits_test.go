@@ -2,6 +2,7 @@ package sessions_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -76,5 +77,21 @@ func TestMemoryLimits(t *testing.T) {
 	}
 	if _, _, err := s.Submit(sessions.RunRequest{Code: ":"}); !errors.Is(err, sessions.ErrQueueFull) || !strings.Contains(err.Error(), "bytes of code") {
 		t.Errorf("a fifth: %v", err)
+	}
+}
+
+// A shell that may open too few files to be told anything is replaced, where we may not give
+// it more.
+func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for _, n := range []int{5, 6, 7, 10} {
+		s := sessionstest.Session(t, m)
+		sessionstest.Run(t, s, fmt.Sprintf("ulimit -n %d", n))
+		for range 2 {
+			if r := sessionstest.Run(t, s, "echo here; exit 3"); r.Stdout != "here\n" || r.Code() != 3 {
+				t.Errorf("%d: %q, %d", n, r.Stdout, r.Code())
+			}
+		}
 	}
 }

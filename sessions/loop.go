@@ -64,10 +64,20 @@ func (s *Session) loop() {
 	}
 }
 
-// nextRun takes the first run out of the queue, having saved the state first if that has
-// not been done for long.
+// mustSave reports whether the state is to be saved before the next run: it was not for long,
+// or the run might end the shell in a way that keeps it from telling its state.
+func (s *Session) mustSave() bool {
+	if !s.dirty || s.unsure || time.Since(s.saved) > checkpointEvery {
+		return s.dirty
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) > 0 && (s.ownExit || mentions(s.queue[0].req.Code, ending))
+}
+
+// nextRun takes the first run out of the queue, having saved the state first if need be.
 func (s *Session) nextRun() *Run {
-	if s.dirty && (s.debug || time.Since(s.saved) > checkpointEvery) {
+	if s.mustSave() {
 		s.saveState()
 	}
 	s.mu.Lock()

@@ -202,6 +202,12 @@ type hitList map[int]string
 func interruptForeground(session, run procSet, shell int) hitList {
 	defer stopShell(shell)()
 	hit := hitList{}
+	var stopped []int // they would not even notice
+	defer func() {
+		for _, pid := range stopped {
+			_ = unix.Kill(pid, unix.SIGCONT)
+		}
+	}()
 	for range 2 { // twice, for what was started meanwhile
 		others := false
 		mine := hitList{}
@@ -210,6 +216,9 @@ func interruptForeground(session, run procSet, shell int) hitList {
 				continue
 			} else if pid == shell || run.has(labelOf(pid)) {
 				mine[pid] = st.comm
+				if st.state == 'T' && pid != shell && takesInterrupt(pid) {
+					stopped = append(stopped, pid)
+				}
 			} else {
 				others = true
 			}
@@ -307,11 +316,17 @@ func workingDir(pid int) string {
 // moves what it had there to 10 and up.
 const leastFiles = 16
 
-// allowFiles raises a shell's limit of descriptors to what a run needs, as far as we may.
-func allowFiles(pid int) {
+// fewestFiles is the limit below which a shell reads no code that it is told to, and says
+// nothing of that but a failure.
+const fewestFiles = 7
+
+// allowFiles raises a shell's limit of descriptors to what a run needs, as far as we may, and
+// reports whether that is enough for a run.
+func allowFiles(pid int) (enough bool) {
 	var lim unix.Rlimit
-	if unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &lim) == nil && lim.Cur < leastFiles {
-		lim.Cur, lim.Max = leastFiles, max(lim.Max, leastFiles)
-		_ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &lim, nil)
+	if unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &lim) != nil || lim.Cur >= leastFiles {
+		return true
 	}
+	raised := unix.Rlimit{Cur: leastFiles, Max: max(lim.Max, leastFiles)}
+	return unix.Prlimit(pid, unix.RLIMIT_NOFILE, &raised, nil) == nil || lim.Cur >= fewestFiles
 }

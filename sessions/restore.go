@@ -277,7 +277,8 @@ func (s *Session) saveState() {
 		state.dir = s.directory()
 		s.checkpoint, s.saved, s.dirty = state, time.Now(), false
 		s.rearm = state.exitTrap == "" && !s.fresh
-		s.debug = false
+		s.unsure = false
+		s.ownExit = state.exitTrap != "" && !strings.Contains(state.exitTrap, s.m.driver.dir)
 	}
 }
 
@@ -416,6 +417,9 @@ func (s *Session) readyShell() error {
 	}
 	if s.sh != nil && s.sh.dead() {
 		s.replaceShell(s.autopsy(0))
+	}
+	if s.sh != nil && !allowFiles(s.sh.pid) {
+		s.giveUpShell()
 	}
 	if s.sh != nil {
 		s.settle()

@@ -90,7 +90,8 @@ type Session struct {
 	opts       []string          // of driverOptions: those the user has on
 	tmout      string
 	prompt     bool
-	debug      bool // the DEBUG trap may be another than checkpoint has
+	unsure     bool // a trap that matters to the driver may be another than checkpoint has
+	ownExit    bool // the user's EXIT trap has taken the place of ours
 	wild       bool // the shell itself still has opts and tmout on
 	copies     bool // the shell may have copied a run's output to other descriptors
 	rearm      bool

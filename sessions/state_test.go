@@ -637,3 +637,23 @@ func TestDebugTrapIsKept(t *testing.T) {
 		}
 	}
 }
+
+// What runs right before one that ends the shell without a word have done is kept, however
+// fast it follows them.
+func TestStateOfQuickRunsIsKept(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for _, end := range []string{"exec true", "kill -9 $$", "trap 'echo bye' EXIT"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			var last *sessions.Run
+			for _, code := range []string{"cd /usr", "export A=1", "f() { :; }", end, "b=2", "exit", `echo "$A $b $PWD"; declare -F f`} {
+				last = sessionstest.Submit(t, s, sessions.RunRequest{Code: code})
+			}
+			if r := sessionstest.Wait(t, last); r.Stdout != "1 2 /usr\nf\n" {
+				t.Errorf("printed %q", r.Stdout)
+			}
+		})
+	}
+}

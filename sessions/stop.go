@@ -167,14 +167,14 @@ func (x *execution) lookAgain(now time.Time) {
 	}
 }
 
-// trapping is code that may set a trap.
-var trapping = regexp.MustCompile(`\btrap\b`)
+// trapWord is in code that may set a trap.
+var trapWord = regexp.MustCompile(`\btrap\b`)
 
 // mayTrap reports whether the shell may have a trap for SIGINT, as far as can be told from
 // outside: bash catches it in any case.
 func (x *execution) mayTrap() bool {
 	c := x.s.checkpoint
-	return trapping.MatchString(x.r.req.Code) || c != nil && (bytes.Contains(c.traps, []byte("SIGINT")) || trapping.Match(c.functions))
+	return trapWord.MatchString(x.r.req.Code) || c != nil && (bytes.Contains(c.traps, []byte("SIGINT")) || trapWord.Match(c.functions))
 }
 
 // rungAt is when the next rung of the ladder is due.

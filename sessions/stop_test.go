@@ -30,6 +30,7 @@ func TestInterruptKeepsTheShell(t *testing.T) {
 		"pipeline in a loop":  {code: "echo go; while :; do sleep 0.01 | cat; done", reason: sessions.ReasonInterrupted, exit: 130},
 		"job control":         {code: "set -m; echo go; sleep 62", reason: sessions.ReasonInterrupted, exit: 130},
 		"session of its own":  {code: "echo go; setsid sleep 63", reason: sessions.ReasonInterrupted, exit: 130},
+		"stopped":             {code: "bash -c 'echo go; kill -STOP $$; sleep 64'", reason: sessions.ReasonInterrupted, exit: 130},
 		"took it and went on": {code: "trap 'x=caught' INT; echo go; sleep 60; trap - INT; (exit 4)", reason: sessions.ReasonExited, exit: 4},
 		"child chose its end": {code: `bash -c 'trap "exit 7" INT; echo go; while :; do sleep 0.05; done'`, reason: sessions.ReasonExited, exit: 7},
 		"shell chose its end": {code: `trap "exit 8" INT; echo go; while :; do sleep 0.05; done`, reason: sessions.ReasonInterrupted, exit: 8},
