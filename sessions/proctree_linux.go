@@ -140,6 +140,21 @@ func readStat(pid int) (st procStat, ok bool) {
 	return st, true
 }
 
+// reapedBy is a measure of the children that a process has waited for: the pages they have
+// touched, and one.
+func reapedBy(pid int) int {
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // from the state, proc(5)'s field 3, on
+	if len(f) < 9 {
+		return 0
+	}
+	faults, _ := strconv.Atoi(string(f[8]))
+	return faults + 1
+}
+
 // A spin is what tells a process that only ever handles a signal from one that gets on: with
 // SIGINT blocked it uses the processor and touches no new page. Shells block SIGINT while
 // they fork too, but each fork makes pages to copy.

@@ -107,7 +107,7 @@ func (x *execution) climb(now time.Time) {
 		x.interrupt = x.bursts > 0
 		x.bursts = max(x.bursts-1, 0)
 		x.sent = true
-		x.hit = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid)
+		x.hit, x.reaped = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid), 0
 		x.nudge = now.Add(nudgeAfter)
 	}
 	if !x.nudge.IsZero() && !now.Before(x.nudge) {
@@ -161,10 +161,22 @@ func (x *execution) lookAgain(now time.Time) {
 	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid, x.mayTrap()):
 		x.nudges++
 		x.nudge = now.Add(nudgeAfter)
-	case x.hit.wasted(x.sh.pid, x.s.m.bashComm):
+	case x.hit.wasted(x.sh.pid, x.s.m.bashComm) || !x.mayTrap() && x.forksOn(now):
 		x.nudges++
 		x.interrupt = true
 	}
+}
+
+// forksOn reports whether the shell, a moment after it was asked the first time, goes on to
+// start one child after the other: then it has thrown the interrupt away, as bash does with one
+// that comes when a child has just ended by itself.
+func (x *execution) forksOn(now time.Time) bool {
+	was, reaped := x.reaped, reapedBy(x.sh.pid)
+	x.reaped = reaped
+	if was == 0 {
+		x.nudge = now.Add(nudgeAfter / 10)
+	}
+	return was != 0 && was != reaped
 }
 
 // trapWord is in code that may set a trap.

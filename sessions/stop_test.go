@@ -89,6 +89,29 @@ func TestInterruptSetsATrapOffOnce(t *testing.T) {
 
 // A shell that handles signals for ever and does nothing else, as bash 5.2 can come to do, is
 // replaced without having to be forced.
+// Bash throws an interrupt away that comes when a child has just ended by itself. In a loop of
+// short children that is often so, and one interrupt ends it all the same.
+func TestInterruptEndsALoopOfChildren(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for _, loop := range []string{"(:)", "/bin/true", "if /bin/false; then :; fi", "echo x | cat >/dev/null"} {
+		t.Run(loop, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			for range 5 {
+				run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo go; while :; do " + loop + "; done"})
+				sessionstest.AwaitOutput(t, run, "go\n")
+				if err := s.Interrupt(run.ID(), false); err != nil {
+					t.Fatal(err)
+				}
+				if r := sessionstest.Wait(t, run); r.Reason != sessions.ReasonInterrupted || r.Code() != 130 {
+					t.Errorf("ended as %s %d", r.Reason, r.Code())
+				}
+			}
+		})
+	}
+}
+
 // Interrupts that come while a shell tells its state at its exit must not cost it that, nor
 // put a piece of it among the output.
 func TestInterruptLetsAShellExit(t *testing.T) {
