@@ -107,13 +107,22 @@ var errGone = errors.New("client gone")
 func (a *api) handle(f func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := f(w, r)
-		if errors.Is(err, context.Canceled) && !errors.Is(err, errGone) && !a.ready() {
-			err = stopping() // it was not the client that gave up
+		if errors.Is(err, context.Canceled) && !errors.Is(err, errGone) {
+			err = gaveUp()
+			if !a.ready() {
+				err = stopping() // it was not the client that did
+			}
 		}
 		if err != nil && !errors.Is(err, errGone) {
 			a.fail(w, r, err)
 		}
 	}
+}
+
+// gaveUp is for a client that is gone, or has only closed its side of the connection: the two
+// look the same from here.
+func gaveUp() error {
+	return invalid("the connection was closed from the client's side before the answer was there: keep both directions open")
 }
 
 func stopping() error {

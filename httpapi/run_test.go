@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -306,6 +307,26 @@ func TestClientThatLeaves(t *testing.T) {
 		if v := finished(path + "/run/" + list.Runs[0].RunID); v.Reason != "canceled" {
 			t.Errorf("%s: ended as %+v", accept, v)
 		}
+	}
+}
+
+// TestHalfClosed: a client that closes its side is told that it must not, and not that the
+// server has failed.
+func TestHalfClosed(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, httpapi.Config{})
+	path, _ := d.session()
+	conn := dial(t, d, "POST", path+"/run", body("code", "sleep 60"), "Accept: application/json")
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if answer, err := io.ReadAll(res.Body); res.StatusCode != 400 || !strings.Contains(string(answer), "keep both directions open") {
+		t.Errorf("%d %s, %v", res.StatusCode, answer, err)
 	}
 }
 
