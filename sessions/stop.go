@@ -183,10 +183,10 @@ func (x *execution) forksOn(now time.Time) bool {
 var trapWord = regexp.MustCompile(`\btrap\b`)
 
 // mayTrap reports whether the shell may have a trap for SIGINT, as far as can be told from
-// outside: bash catches it in any case.
+// outside: bash catches it in any case. Once the run is to be ended, a trap does not count.
 func (x *execution) mayTrap() bool {
 	c := x.s.checkpoint
-	return trapWord.MatchString(x.r.req.Code) || c != nil && (bytes.Contains(c.traps, []byte("SIGINT")) || trapWord.Match(c.functions))
+	return x.ladder.IsZero() && (trapWord.MatchString(x.r.req.Code) || c != nil && (bytes.Contains(c.traps, []byte("SIGINT")) || trapWord.Match(c.functions)))
 }
 
 // rungAt is when the next rung of the ladder is due.
@@ -213,6 +213,7 @@ func (x *execution) step(now time.Time) {
 		_ = unix.Kill(x.sh.pid, unix.SIGCONT)
 		x.interrupt, x.bursts = true, burst
 	case rungShell:
+		_ = unix.Kill(x.sh.pid, unix.SIGSTOP) // or else it goes on to what comes next
 		procs.endAll(x.sh.pid, 0, leftoverGrace)
 		x.killed = true
 		x.sh.kill()
