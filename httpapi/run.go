@@ -201,8 +201,11 @@ func refused(info sessions.RunInfo) error {
 // only end it.
 func (a *api) streamRun(w http.ResponseWriter, r *http.Request, s *sessions.Session, run *sessions.Run, reader *sessions.Reader, from uint64) error {
 	if r.Method == http.MethodHead {
+		if err := refused(run.Info()); err != nil {
+			return err
+		}
 		startStream(w)
-		return refused(run.Info())
+		return nil
 	}
 	sink := &eventSink{w: w, out: a.newOutlet(w), run: run, beat: &a.beat, pos: from, took: reader.Took}
 	if err := sink.open(s.ID()); err != nil {

@@ -310,6 +310,19 @@ func TestClientThatLeaves(t *testing.T) {
 	}
 }
 
+// TestHeadOfRefusedRun: HEAD says of a run that was refused what GET does.
+func TestHeadOfRefusedRun(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, httpapi.Config{})
+	path, _ := d.session()
+	d.do("POST", path+"/run", body("code", "true", "cwd", "/nonexistent", "run_id", "r"))
+	for _, method := range []string{"GET", "HEAD"} {
+		if a := d.do(method, path+"/run/r/output", "", "Accept", "text/event-stream"); a.status != 400 {
+			t.Errorf("%s: %d %s", method, a.status, a.body)
+		}
+	}
+}
+
 // TestHalfClosed: a client that closes its side is told that it must not, and not that the
 // server has failed.
 func TestHalfClosed(t *testing.T) {

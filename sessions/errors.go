@@ -78,7 +78,7 @@ const (
 // A Restored says from when the state of a restarted shell is.
 type Restored string
 
-// The state as it was at the exit, or as it was when the session was last idle; or none,
+// The state as it was at the exit, or as it was at the last checkpoint; or none,
 // where no shell with that state would answer.
 const (
 	RestoredExit       Restored = "exit"

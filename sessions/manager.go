@@ -45,8 +45,9 @@
 // the run's number) and the next run gets a new one. An end of file is never waited for.
 //
 // The shell may end instead: exit, set -e, exec, a signal. Its EXIT trap then has reported
-// X and the state at that moment (K); without, the state is that of the last checkpoint,
-// taken when the session was last idle. A new shell is started and given the state as
+// X and the state at that moment (K); without, the state is that of the last checkpoint:
+// taken once the session has been idle for a moment, every second between runs that follow
+// each other, and before a run that might end the shell without a word. A new shell is started and given the state as
 // scripts; a state that keeps it from answering is given without its traps, then not at
 // all. A run that was handed to a shell that died without reading it is handed to the next.
 //
