@@ -266,7 +266,7 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 			continue
 		}
 		x.s.noteReport(rep)
-		x.s.needSync = x.sent
+		x.s.needSync = x.sent || x.rogue
 		if x.stopping == ReasonTimedOut {
 			x.s.ofRun(x.r).endAll(x.sh.pid, leftoverGrace, killLimit)
 		}

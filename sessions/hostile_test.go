@@ -478,3 +478,69 @@ var hostileFiles = []hostile{
 	{name: "private directory deleted", code: privateDir + `rm -rf -- "$dir"; echo x`, stdout: "x\n", reason: sessions.ReasonShellExited, exit: 137, signal: "SIGKILL", restarts: restartLost},
 	{name: "directory stack", code: "pushd / >/dev/null; popd >/dev/null; pushd -n /usr >/dev/null; dirs +1", stdout: "/usr\n"},
 }
+
+// A child of the shell that an interrupt has made take itself for the shell may wait for
+// commands beside it. After the interrupt it must not get any: it would run them with a state
+// of its own.
+func TestCommandsAreForTheShell(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "n=0")
+	// Commands come where bash has put its own stdin for as long as the run has another.
+	const thieves = `fd=10; until [ -p /proc/$$/fd/$fd ]; do fd=$((fd+1)); done
+for i in {1..3}; do bash --norc --noediting -i <&$fd & done; echo go; sleep 60`
+	for i := range 3 {
+		run := sessionstest.Submit(t, s, sessions.RunRequest{Code: thieves})
+		sessionstest.AwaitOutput(t, run, "go\n")
+		if err := s.Interrupt(run.ID(), false); err != nil {
+			t.Fatal(err)
+		}
+		if got := sessionstest.Wait(t, run); got.Reason != sessions.ReasonInterrupted {
+			t.Errorf("ended as %s %d", got.Reason, got.Code())
+		}
+		for range 5 {
+			if got := sessionstest.Run(t, s, "n=$((n+1)); (exit 18)"); got.Code() != 18 {
+				t.Errorf("after interrupt %d: exit code %d, %s", i, got.Code(), got.Reason)
+			}
+		}
+	}
+	if got := sessionstest.Run(t, s, "echo $n").Stdout; got != "15\n" {
+		t.Errorf("%q of 15 runs were run by the shell", got)
+	}
+	if got := sessionstest.Restarts(t, s); len(got) > 0 {
+		t.Errorf("shell restarted: %q", got)
+	}
+}
+
+// A shell that cannot be given another place to take its commands from goes on without.
+func TestInterruptWithoutExec(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for name, code := range map[string]string{
+		"function": "exec() { echo mine; }",
+		"disabled": "enable -n exec",
+		"alias":    "shopt -s expand_aliases; alias exec=false",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, code)
+			for range 3 {
+				run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo go; sleep 60"})
+				sessionstest.AwaitOutput(t, run, "go\n")
+				if err := s.Interrupt(run.ID(), false); err != nil {
+					t.Fatal(err)
+				}
+				if got := sessionstest.Wait(t, run); got.Reason != sessions.ReasonInterrupted || got.Stdout != "go\n" {
+					t.Errorf("ended as %s %d with %q", got.Reason, got.Code(), got.Stdout)
+				}
+				if got := sessionstest.Run(t, s, "(exit 18)"); got.Code() != 18 || got.Stdout+got.Stderr != "" {
+					t.Errorf("after it: exit code %d, %q %q", got.Code(), got.Stdout, got.Stderr)
+				}
+			}
+			if got := sessionstest.Restarts(t, s); len(got) > 0 {
+				t.Errorf("shell restarted: %q", got)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -37,7 +38,8 @@ func TestRandom(t *testing.T) {
 		count, runs = 2, 20
 	}
 	private, dirs := t.TempDir(), t.TempDir()
-	m := sessionstest.New(t, sessions.Config{Dir: private, Retention: 32 << 20})
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})) // says why a shell is given up
+	m := sessionstest.New(t, sessions.Config{Dir: private, Retention: 32 << 20, Logger: log})
 	mark := fmt.Sprint("random-", seed)
 	t.Run("sessions", func(t *testing.T) {
 		for i := range count {

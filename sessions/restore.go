@@ -265,7 +265,7 @@ func (s *Session) saveState() {
 	switch {
 	case s.endingNow():
 	case errors.Is(err, errNoAnswer):
-		s.giveUpShell()
+		s.giveUpShell("it does not tell its state")
 	case errors.Is(err, errIncomplete):
 		s.log.Warn("state could not be saved", "error", err)
 		s.saved, s.dirty = time.Now(), false
@@ -316,12 +316,9 @@ const checkpointPoll = 2 * time.Millisecond
 // into a FIFO of their own, which nobody is woken by; its report says when all are there.
 func (s *Session) askCheckpoint() (*checkpoint, error) {
 	path := filepath.Join(s.dir, "k")
-	if err := unix.Mkfifo(path, 0o600); err != nil && err != unix.EEXIST {
-		return nil, fmt.Errorf("make fifo: %w", err)
-	}
-	fd, err := openRetry(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	fd, err := openBoth(path)
 	if err != nil {
-		return nil, fmt.Errorf("open fifo: %w", err)
+		return nil, err
 	}
 	defer unix.Close(fd)
 	s.syncs++
@@ -365,13 +362,13 @@ func (s *Session) debugTrap() []byte {
 	return s.checkpoint.debug
 }
 
-// settle makes sure that the shell is past the interrupts that were sent to it: what it
-// reads from now on it reads whole.
+// settle makes sure that the shell is past the interrupts that were sent to it, and that what
+// is said from now on it reads, whole, and nobody else.
 func (s *Session) settle() bool {
 	if s.needSync {
-		if !s.answers("S", answerLimit) {
+		if !s.moveShell() {
 			if !s.endingNow() {
-				s.giveUpShell()
+				s.giveUpShell("it does not answer after an interrupt")
 			}
 			return false
 		}
@@ -379,6 +376,47 @@ func (s *Session) settle() bool {
 	}
 	s.dropEnv()
 	return true
+}
+
+// moveShell has the shell, which has nothing to do, take its commands from somewhere else from
+// now on, and reports whether it answers there. A child that an interrupt has made take itself
+// for the shell, and that waits for commands beside it, then gets none but an end of file;
+// one that came along reports as the shell does, and dies of it: see endRogue.
+func (s *Session) moveShell() bool {
+	sh := s.sh
+	path := filepath.Join(s.dir, "n")
+	fd, err := openBoth(path)
+	if err != nil {
+		s.log.Warn("make another command pipe", "error", err)
+		return s.answers("S", answerLimit)
+	}
+	to := os.NewFile(uintptr(fd), path)
+	defer os.Remove(path)
+	defer to.Close()
+	s.syncs++
+	tag := "S" + strconv.FormatUint(s.syncs, 10)
+	stay := strings.TrimSpace(sh.report("S", s.syncs, "1", ""))
+	lines := [2]string{
+		// builtin exec would move it for as long as the command goes on.
+		`\builtin declare -F exec >/dev/null && ` + stay + ` || \exec 0<` + quote(path) + " || " + stay + "\n",
+		sh.report("S", s.syncs, "0", ""),
+	}
+	pipes := [2]*os.File{sh.in, to}
+	for end := time.Now().Add(answerLimit); time.Now().Before(end); {
+		for i, p := range pipes {
+			if unread(p) == 0 { // not yet said, or an interrupt has swallowed it
+				_, _ = p.WriteString(lines[i])
+			}
+		}
+		rep, ok := s.await(nudgeAfter, func(r report) bool { return r.tag == tag })
+		switch {
+		case ok && rep.status == 0:
+			return sh.takeCommandsFrom(path)
+		case ok, sh.dead(), s.endingNow(), !sh.ctl.linked():
+			return ok
+		}
+	}
+	return false
 }
 
 // tame takes what the last run has left of options and the like away from the shell.
@@ -397,9 +435,12 @@ func (s *Session) dropEnv() {
 	}
 }
 
-// giveUpShell replaces a shell that is dead or does not answer.
-func (s *Session) giveUpShell() {
+// giveUpShell replaces a shell that is dead, or is of no use any more.
+func (s *Session) giveUpShell(why string) {
 	lost := !s.sh.dead()
+	if lost {
+		s.log.Warn("shell given up", "why", why)
+	}
 	s.sh.kill()
 	d := s.autopsy(0)
 	if lost {
@@ -412,14 +453,14 @@ func (s *Session) giveUpShell() {
 func (s *Session) readyShell() error {
 	if s.sh != nil {
 		if !s.sh.ctl.linked() {
-			s.giveUpShell() // somebody deleted the private directory, or in it
+			s.giveUpShell("its control pipe was deleted")
 		}
 	}
 	if s.sh != nil && s.sh.dead() {
 		s.replaceShell(s.autopsy(0))
 	}
 	if s.sh != nil && !allowFiles(s.sh.pid) {
-		s.giveUpShell()
+		s.giveUpShell("it may open too few files")
 	}
 	if s.sh != nil {
 		s.settle()

@@ -16,7 +16,7 @@ import (
 const ownOutput = 1 << 20
 
 // A shell is one bash process of a session: interactive, without a terminal, its commands
-// on a pipe, its reports on a FIFO that is opened anew for each, its own stdout and stderr
+// on a pipe (another after each run that was interrupted: see moveShell), its reports on a FIFO that is opened anew for each, its own stdout and stderr
 // thrown away but for the last words.
 //
 // All methods are for the session's goroutine alone. What the shell says arrives in
@@ -155,6 +155,17 @@ func openWriter(path string) (fd int, err error) {
 	return openRetry(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC)
 }
 
+// openBoth opens both ends of a FIFO, which is made where it is not there, as one.
+func openBoth(path string) (fd int, err error) {
+	if err := unix.Mkfifo(path, 0o600); err != nil && err != unix.EEXIST {
+		return noWriter, fmt.Errorf("make fifo: %w", err)
+	}
+	if fd, err = openRetry(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		return noWriter, fmt.Errorf("open fifo: %w", err)
+	}
+	return fd, nil
+}
+
 func (sh *shell) ownSink(i int) func([]byte) bool {
 	return func(b []byte) bool {
 		sh.mu.Lock()
@@ -261,10 +272,23 @@ func (sh *shell) say(lines string) (ok bool) {
 	return err == nil
 }
 
+// takeCommandsFrom says that the shell reads its commands from a FIFO now.
+func (sh *shell) takeCommandsFrom(path string) (ok bool) {
+	fd, err := openWriter(path)
+	if err != nil {
+		return false
+	}
+	sh.in.Close()
+	sh.in = os.NewFile(uintptr(fd), path)
+	return true
+}
+
 // unread is how many bytes of command lines the shell has not read yet. It reads them in
 // blocks of 1,024, and so may have read lines that it has not come to.
-func (sh *shell) unread() (n int) {
-	rc, err := sh.in.SyscallConn()
+func (sh *shell) unread() int { return unread(sh.in) }
+
+func unread(in *os.File) (n int) {
+	rc, err := in.SyscallConn()
 	if err != nil {
 		return 0
 	}

@@ -136,9 +136,15 @@ func (x *execution) breakSpin() {
 		return
 	}
 	if x.spins++; x.spins == maxSpins {
-		x.lost = true
-		x.sh.kill()
+		x.giveUp("it sends itself an interrupt for ever")
 	}
+}
+
+// giveUp ends a shell that will not come to the end of the run.
+func (x *execution) giveUp(why string) {
+	x.s.log.Warn("shell given up", "run_id", x.r.ID(), "why", why)
+	x.lost = true
+	x.sh.kill()
 }
 
 // begun reports whether the shell has come as far as the code, so that an interrupt cannot
@@ -236,8 +242,7 @@ func (x *execution) idleShell(now time.Time) bool {
 	case x.idle.IsZero():
 		x.idle = now
 	case now.Sub(x.idle) > askLimit:
-		x.lost = true
-		x.sh.kill()
+		x.giveUp("it has read all and does not report")
 	case now.Sub(x.idle) > rescueAfter:
 		x.rescued = true
 		x.say(x.sh.rescue(x.n))
