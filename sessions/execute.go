@@ -194,11 +194,13 @@ func (x *execution) dispatch() (*stdinPump, error) {
 
 // hasty is code after which something may be run or recorded before tame is: then its options
 // must be taken off by the very line that ran it. copying is code that may make the shell keep
-// a descriptor of the run's output, or that may run such code. ending is code that may end the
+// a descriptor of the run's output, or that may run such code; sourcing is what may run code of
+// elsewhere. ending is code that may end the
 // shell without a word, trapping code that may set a trap which the driver must know of.
 var (
 	hasty    = []string{"history", "PROMPT_COMMAND", "TMOUT"}
-	copying  = []string{"&", "exec", "source", ". ", ".\t", ".\\"}
+	copying  = append([]string{"&", "exec"}, sourcing...)
+	sourcing = []string{"source", ". ", ".\t", ".\\"}
 	ending   = []string{"exec", "kill"}
 	trapping = []string{"DEBUG", "EXIT"}
 )
@@ -239,7 +241,7 @@ func (x *execution) wait() outcome {
 				continue
 			}
 			x.rogue = true
-			x.interrupt = x.sent // it was wasted on the child
+			x.interrupt = x.interrupt || x.sent // it was wasted on the child
 		case <-x.sh.exited:
 			if x.s.endingNow() {
 				return outcome{reason: ReasonSessionClosed}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -190,6 +191,11 @@ func (s spin) goesNowhere(last spin) bool {
 // blocked, as bash makes it for the background jobs of a shell without job control.
 func takesInterrupt(pid int) bool {
 	return !hasSignal(pid, "SigBlk:", syscall.SIGINT) && !hasSignal(pid, "SigIgn:", syscall.SIGINT)
+}
+
+// takeInterrupt reports whether SIGINT would reach any of the processes but one.
+func (s procSet) takeInterrupt(but int) bool {
+	return slices.ContainsFunc(s.pids(), func(pid int) bool { return pid != but && takesInterrupt(pid) })
 }
 
 // hasSignal reports whether a signal is in one of the sets that /proc/PID/status shows. Of a

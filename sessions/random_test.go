@@ -610,3 +610,30 @@ func TestInterruptsWhileForking(t *testing.T) {
 		t.Errorf("shell restarted %q, seen %d times", got, spun)
 	}
 }
+
+// Bash can lose an interrupt that comes while it forks, also where there is nothing in the
+// foreground then that could have taken it.
+func TestInterruptOfWait(t *testing.T) {
+	t.Parallel()
+	times := 200
+	if testing.Short() {
+		times = 20
+	}
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for range times {
+		r := sessionstest.Submit(t, s, sessions.RunRequest{Code: "sleep 60 & wait"})
+		<-r.Started()
+		time.Sleep(time.Duration(rnd.IntN(2000)) * time.Microsecond) // any moment will do
+		err := s.Interrupt(r.ID(), false)
+		switch got := sessionstest.Wait(t, r); {
+		case got.Reason == sessions.ReasonExited && got.Code() == 130:
+			// Bash 5.2's wait ends at once if the one before it was interrupted at the wrong moment.
+		case err != nil || got.Reason != sessions.ReasonInterrupted:
+			t.Errorf("interrupted (%v), ended as %s %d", err, got.Reason, got.Code())
+		}
+	}
+	if got := sessionstest.Restarts(t, s); len(got) > 0 {
+		t.Errorf("shell restarted: %q", got)
+	}
+}

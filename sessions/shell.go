@@ -206,7 +206,7 @@ func (sh *shell) feed(b []byte) bool {
 	sh.parser.feed(b, func(r report) {
 		switch {
 		case r.pid != 0 && r.pid != sh.pid:
-			sh.rogue = true
+			sh.rogue = sh.rogue || r.kind() != 'X' && r.kind() != 'K' // it leaves, and has taken no line
 			sh.endRogue(r.pid)
 		case r.kind() == 'X':
 			sh.last = &r

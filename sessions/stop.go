@@ -167,10 +167,17 @@ func (x *execution) lookAgain(now time.Time) {
 	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid, x.mayTrap()):
 		x.nudges++
 		x.nudge = now.Add(nudgeAfter)
-	case x.hit.wasted(x.sh.pid, x.s.m.bashComm) || !x.mayTrap() && x.forksOn(now):
+	case x.hit.wasted(x.sh.pid, x.s.m.bashComm) || !x.mayTrap() && (x.forksOn(now) || x.deafAlone()):
 		x.nudges++
 		x.interrupt = true
 	}
+}
+
+// deafAlone reports whether there is nothing in the foreground but the shell: then nothing else
+// can have taken the interrupt, and bash has lost it. Code of elsewhere may have a trap that
+// is at work.
+func (x *execution) deafAlone() bool {
+	return !mentions(x.r.req.Code, sourcing) && !x.s.ofRun(x.r).takeInterrupt(x.sh.pid)
 }
 
 // forksOn reports whether the shell, a moment after it was asked the first time, goes on to
