@@ -41,7 +41,7 @@ type execution struct {
 	spin      spin      // what the shell was last seen to have done since it was interrupted
 	spins     int       // how often in a row that was nothing
 	rescued   bool      // it was given its builtins back
-	rogue     bool      // a child took itself for the shell and was killed
+	rogue     bool      // a child that the interrupt reached took itself for the shell and was killed
 	lost      bool      // it did not answer, and was killed for it
 	killed    bool      // it was killed as the last rung
 	death     death     // of a shell that has ended
@@ -183,8 +183,18 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		s.log.Debug("label run", "error", err)
 	}
 	sh.ctl.hold()
-	sh.forget()
-	lines := h.before() + sh.lines(x.n, len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(r.req.Code, hasty))
+	s.meddled = s.meddled || mentions(r.req.Code, meddling)
+	for name, value := range r.req.Env {
+		s.meddled = s.meddled || meddles(name+"="+value)
+	}
+	complained := sh.forget()
+	tamed := len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(r.req.Code, hasty)
+	var lines string
+	if s.meddled || complained || tamed {
+		lines = h.before() + sh.lines(x.n, tamed)
+	} else {
+		lines = sh.quickLines(x.n)
+	}
 	s.copies = s.copies || mentions(r.req.Code, copying)
 	s.unsure = s.unsure || len(h.debug) > 0 || mentions(r.req.Code, trapping)
 	x.said, x.began, x.unheard = 0, time.Now(), false
@@ -195,12 +205,13 @@ func (x *execution) dispatch() (*stdinPump, error) {
 // hasty is code after which something may be run or recorded before tame is: then its options
 // must be taken off by the very line that ran it. copying is code that may make the shell keep
 // a descriptor of the run's output, or that may run such code; sourcing is what may run code of
-// elsewhere. ending is code that may end the
+// elsewhere. meddling is code that may disable or replace what the driver is made of. ending is code that may end the
 // shell without a word, trapping code that may set a trap which the driver must know of.
 var (
 	hasty    = []string{"history", "PROMPT_COMMAND", "TMOUT"}
 	copying  = append([]string{"&", "exec"}, sourcing...)
 	sourcing = []string{"source", ". ", ".\t", ".\\"}
+	meddling = append([]string{"builtin", "declare", "enable", "eval", "PROMPT_COMMAND", "PS1", "readonly", "TMOUT", "trap", "typeset"}, sourcing...)
 	ending   = []string{"exec", "kill"}
 	trapping = []string{"DEBUG", "EXIT"}
 )
@@ -208,6 +219,11 @@ var (
 // mentions reports whether any of the words is in code.
 func mentions(code string, words []string) bool {
 	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(code, w) })
+}
+
+// meddles reports whether a variable, NAME=VALUE, may bring code into the shell that does.
+func meddles(variable string) bool {
+	return strings.HasPrefix(variable, "BASH_FUNC_") || mentions(variable, meddling)
 }
 
 // say says lines to the shell, and counts them.
@@ -240,8 +256,9 @@ func (x *execution) wait() outcome {
 			if !x.sh.tookRogue() {
 				continue
 			}
-			x.rogue = true
+			x.rogue = x.rogue || x.sent
 			x.interrupt = x.interrupt || x.sent // it was wasted on the child
+			x.s.needSync = true
 		case <-x.sh.exited:
 			if x.s.endingNow() {
 				return outcome{reason: ReasonSessionClosed}
@@ -268,7 +285,7 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 			continue
 		}
 		x.s.noteReport(rep)
-		x.s.needSync = x.sent || x.rogue
+		x.s.needSync = x.s.needSync || x.sent
 		if x.stopping == ReasonTimedOut {
 			x.s.ofRun(x.r).endAll(x.sh.pid, leftoverGrace, killLimit)
 		}

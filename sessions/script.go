@@ -45,11 +45,25 @@ func (sh *shell) lines(number uint64, tamed bool) string {
 	if tamed {
 		off = ` && \builtin eval ` + quote(tame+`; \builtin :`) + ` "$_"` + "\n"
 	}
-	return `\builtin enable . : eval printf test || \builtin eval '\builtin . /dev/null' || \builtin exec false; \builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); " +
+	return `\builtin enable . : eval printf test || \builtin eval '\builtin . /dev/null' || \builtin exec false; ` + sh.goes() +
 		`\builtin printf '\1%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
 		` "$SHELLOPTS" "${TMOUT-}" "w${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
 		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + off +
 		`\builtin test 0 = "$?" -a "$? $_"` + report + " T" + n + ` "${_%% *}" "$SHELLOPTS" "$_"` + ctl + "\n"
+}
+
+// quickLines do the same in a quarter less time, in a shell in which no code can have meddled
+// with what the driver is made of. Nothing is looked after there that only such code could have
+// changed: which builtins are enabled, TMOUT, the prompts.
+func (sh *shell) quickLines(number uint64) string {
+	n, ctl := strconv.FormatUint(number, 10), " "+sh.control()
+	return sh.goes() + `\builtin printf '\1E` + n + `\0%s\0\0w\0%s\0%s\0%s\0' "$SHELLOPTS" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl + "\n" +
+		`\builtin test 0 = "$?" -a "$?" || \builtin . ` + quote(filepath.Join(sh.lib, "report")) + " T" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + "\n"
+}
+
+// goes runs the code, and leaves its status in $?.
+func (sh *shell) goes() string {
+	return `\builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); "
 }
 
 // tame takes off what most of the driver's lines must not run under, once a report has shown

@@ -91,6 +91,7 @@ type Session struct {
 	tmout      string
 	prompt     bool
 	unsure     bool // a trap that matters to the driver may be another than checkpoint has
+	meddled    bool // some code may have disabled or replaced what the driver is made of
 	ownExit    bool // the user's EXIT trap has taken the place of ours
 	wild       bool // the shell itself still has opts and tmout on
 	copies     bool // the shell may have copied a run's output to other descriptors

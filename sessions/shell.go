@@ -178,13 +178,16 @@ func (sh *shell) ownSink(i int) func([]byte) bool {
 }
 
 // forget drops the shell's own output so far: what comes from now on may be the last words
-// of the run that is about to begin.
-func (sh *shell) forget() {
+// of the run that is about to begin. A shell of which the driver wants what it cannot do has
+// complained of that.
+func (sh *shell) forget() (complained bool) {
 	sh.own[0].drain()
 	sh.own[1].drain()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	complained = len(sh.words[1]) > 0
 	sh.words = [2][]byte{}
+	return complained
 }
 
 // lastWords returns the shell's own output since forget, or since the script's mark if there
@@ -206,7 +209,7 @@ func (sh *shell) feed(b []byte) bool {
 	sh.parser.feed(b, func(r report) {
 		switch {
 		case r.pid != 0 && r.pid != sh.pid:
-			sh.rogue = sh.rogue || r.kind() != 'X' && r.kind() != 'K' // it leaves, and has taken no line
+			sh.rogue = true
 			sh.endRogue(r.pid)
 		case r.kind() == 'X':
 			sh.last = &r

@@ -657,3 +657,73 @@ func TestStateOfQuickRunsIsKept(t *testing.T) {
 		})
 	}
 }
+
+// What a run ends with is told exactly, whatever else the code leaves behind for the lines that
+// tell it to look at.
+func TestStatusIsExact(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	for code, want := range map[string]int{
+		"true":                               0,
+		"false":                              1,
+		"(exit 18)":                          18,
+		"return 5":                           5,
+		": 7":                                0,
+		": 0 7; (exit 9)":                    9,
+		"read -r _ <<< 3; (exit 4)":          4,
+		"for _ in 5 6; do :; done":           0,
+		"unset _; (exit 6)":                  6,
+		"set -u; echo $nope":                 1,
+		"set -u; echo ${nope?no 0 such}":     1,
+		"set +u; echo $((1/0))":              1,
+		"if":                                 2,
+		"nosuchcommand":                      127,
+		"/":                                  126,
+		"cd /nonexistent":                    1,
+		"bash -c 'kill -9 $$'":               137,
+		"f() { return 33; }; f":              33,
+		"false | true":                       0,
+		"set -o pipefail; (exit 3) | true":   3,
+		"echo x >&-":                         1,
+		"set -x; (exit 12)":                  12,
+		"set +x -v; (exit 13)":               13,
+		"set +v -o posix; (exit 14)":         14,
+		"set +o posix; IFS=01; (exit 15)":    15,
+		"IFS=; (exit 16)":                    16,
+		"unset IFS BASHPID; (exit 17)":       17,
+		"unset TMOUT DIRSTACK; (exit 19)":    19,
+		"PS1='$ '; (exit 20)":                20,
+		"PS1=; : $'1\\x01E1\\n2'; (exit 21)": 21,
+	} {
+		for range 2 {
+			if got := sessionstest.Run(t, s, code); got.Code() != want || got.Reason != sessions.ReasonExited {
+				t.Errorf("%q ended as %s %d, want %d", code, got.Reason, got.Code(), want)
+			}
+		}
+		sessionstest.Run(t, s, "set +xvu +o posix +o pipefail; unset IFS; PS1=")
+	}
+	if got := sessionstest.Restarts(t, s); len(got) > 0 {
+		t.Errorf("shell restarted: %q", got)
+	}
+}
+
+// Code can take away what the driver is made of without saying so. That may cost the result of
+// the next run, but never the session.
+func TestDisabledUnseen(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for _, name := range []string{".", ":", "eval", "printf", "test", ". : eval printf test"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, "kept=yes; take=ena; take+=ble")
+			sessionstest.Run(t, s, "$take -n "+name)
+			sessionstest.Run(t, s, "true")
+			for range 2 {
+				if got := sessionstest.Run(t, s, "echo $kept; (exit 3)"); got.Stdout != "yes\n" || got.Code() != 3 {
+					t.Errorf("afterwards %q, %d", got.Stdout, got.Code())
+				}
+			}
+		})
+	}
+}
