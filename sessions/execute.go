@@ -258,6 +258,7 @@ func (x *execution) wait() outcome {
 			}
 			x.rogue = x.rogue || x.sent
 			x.interrupt = x.interrupt || x.sent // it was wasted on the child
+			x.asked, x.idle = false, time.Time{}
 			x.s.needSync = true
 		case <-x.sh.exited:
 			if x.s.endingNow() {

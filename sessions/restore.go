@@ -399,7 +399,9 @@ func (s *Session) moveShell() bool {
 	lines := [2]string{
 		// builtin exec would move it for as long as the command goes on.
 		`\builtin declare -F exec >/dev/null && ` + stay + ` || \exec 0<` + quote(path) + " || " + stay + "\n",
-		sh.report("S", s.syncs, "0", ""),
+		// A wait that was interrupted at the wrong moment makes bash 5.2 end the next one at once,
+		// also this one, of what is no child of its.
+		`\builtin wait 1 2>/dev/null || \builtin :; ` + sh.report("S", s.syncs, "0", ""),
 	}
 	pipes := [2]*os.File{sh.in, to}
 	for end := time.Now().Add(answerLimit); time.Now().Before(end); {

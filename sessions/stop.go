@@ -163,7 +163,9 @@ func (x *execution) lookAgain(now time.Time) {
 	case !x.asked:
 		x.idleShell(now)
 		x.nudge = now.Add(nudgeAfter / 10)
-	case x.idleShell(now) || x.nudges == maxNudges:
+	case x.idleShell(now):
+		x.nudge = now.Add(nudgeAfter) // it may not be idle: somebody else may have read the line
+	case x.nudges == maxNudges:
 	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid, x.mayTrap()):
 		x.nudges++
 		x.nudge = now.Add(nudgeAfter)
@@ -239,6 +241,7 @@ func (x *execution) step(now time.Time) {
 // reads it and does not answer is rescued, and if that does not help either, ended.
 func (x *execution) idleShell(now time.Time) bool {
 	if x.asked && x.sh.unread() > 0 {
+		x.idle = time.Time{}
 		return false
 	}
 	switch {
