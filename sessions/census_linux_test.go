@@ -11,7 +11,12 @@ import (
 // labelledSleep starts a process with a label, which ends with the test at the latest.
 func labelledSleep(t *testing.T, l label) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command("sleep", "1000")
+	return startLabelled(t, l, "sleep", "1000")
+}
+
+func startLabelled(t *testing.T, l label, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(name, args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -69,5 +74,25 @@ func TestAwaitEnds(t *testing.T) {
 	_ = ends.Wait()
 	if !awaitEnds(pids[:1], time.Now().Add(time.Minute)) {
 		t.Error("what is gone has not ended")
+	}
+}
+
+// What blocks SIGINT may be waiting for it, and has it; what ignores it has not.
+func TestIgnoreInterrupts(t *testing.T) {
+	t.Parallel()
+	for i, how := range []string{"--default-signal=INT", "--block-signal=INT", "--ignore-signal=INT"} {
+		set := procSet{newLabel(1236, uint64(i+1), 0), wholeSession, &census{}}
+		pid := startLabelled(t, set.want, "env", how, "sleep", "1000").Process.Pid
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if st, _ := readStat(pid); st.comm == "sleep" {
+				break
+			}
+		}
+		if got, want := set.ignoreInterrupts(0), i == 2; got != want {
+			t.Errorf("%s: %t, want %t", how, got, want)
+		}
+		if !set.ignoreInterrupts(pid) {
+			t.Errorf("%s: counted though it is left out", how)
+		}
 	}
 }

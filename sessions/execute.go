@@ -26,25 +26,24 @@ type execution struct {
 	began     time.Time // when they were said
 	deadline  time.Time // zero: none
 	watch     time.Time
-	stopping  Reason    // timed_out or canceled, once that is why the run is to end
-	interrupt bool      // one is to be sent once the shell has read its line
-	sent      bool      // one was sent
-	hit       hitList   // what it has reached
-	nudges    int       // how often it was looked at again
-	reaped    int       // what the shell had had of children when it was last looked at; 0: it was not
-	nudge     time.Time // when to look whether it did anything; zero: not due
-	ladder    time.Time // when the ladder was begun; zero: it was not
-	rung      int       // the next one
-	bursts    int       // interrupts still to follow a rung
-	asked     bool      // a line asking for the report again waits to be read
-	idle      time.Time // since when the shell, having read all, owes the report; zero: it does not
-	spin      spin      // what the shell was last seen to have done since it was interrupted
-	spins     int       // how often in a row that was nothing
-	rescued   bool      // it was given its builtins back
-	rogue     bool      // a child that the interrupt reached took itself for the shell and was killed
-	lost      bool      // it did not answer, and was killed for it
-	killed    bool      // it was killed as the last rung
-	death     death     // of a shell that has ended
+	stopping  Reason       // timed_out or canceled, once that is why the run is to end
+	interrupt bool         // one is to be sent once the shell has read its line
+	sent      bool         // one was sent
+	hit       hitList      // what it has reached
+	nudges    int          // how often it was looked at again
+	reaped    int          // what the shell had had of children when it was last looked at; 0: it was not
+	nudge     time.Time    // when to look whether it did anything; zero: not due
+	ladder    time.Time    // when the ladder was begun; zero: it was not
+	rung      int          // the next one
+	bursts    int          // interrupts still to follow a rung
+	asked     bool         // a line asking for the report again waits to be read
+	idle      time.Time    // since when the shell, having read all, owes the report; zero: it does not
+	spins     map[int]spin // what the shell and its forks were last seen to have done since it was interrupted
+	rescued   bool         // it was given its builtins back
+	rogue     bool         // a child that the interrupt reached took itself for the shell and was killed
+	lost      bool         // it did not answer, and was killed for it
+	killed    bool         // it was killed as the last rung
+	death     death        // of a shell that has ended
 	events    []RunEvent
 }
 
@@ -161,7 +160,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		return nil, err
 	}
 	h := handover{stdin: os.DevNull, stdout: s.outPath[0], stderr: s.outPath[1], env: r.req.Env,
-		status: s.status, opts: s.opts, tmout: s.tmout, prompt: s.prompt, rearm: s.rearm, debug: s.debugTrap()}
+		status: s.status, opts: s.opts, tmout: s.tmout, prompt: s.prompt, rearm: s.rearm, debug: s.debugTrap(), forks: s.mayTrapReturn()}
 	var pump *stdinPump
 	if r.stdin != nil {
 		h.stdin = filepath.Join(s.dir, "i"+strconv.FormatUint(x.n, 10))
@@ -183,47 +182,29 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		s.log.Debug("label run", "error", err)
 	}
 	sh.ctl.hold()
-	s.meddled = s.meddled || mentions(r.req.Code, meddling)
-	for name, value := range r.req.Env {
-		s.meddled = s.meddled || meddles(name+"="+value)
-	}
-	complained := sh.forget()
-	tamed := len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(r.req.Code, hasty)
-	var lines string
-	if s.meddled || complained || tamed {
-		lines = h.before() + sh.lines(x.n, tamed)
-	} else {
-		lines = sh.quickLines(x.n)
-	}
+	sh.tookRogue() // before this run
+	lines := x.lines(sh.forget())
 	s.copies = s.copies || mentions(r.req.Code, copying)
-	s.unsure = s.unsure || len(h.debug) > 0 || mentions(r.req.Code, trapping)
+	s.untold = s.untold || mentions(r.req.Code, trapping)
+	s.unsure = s.unsure || len(h.debug) > 0 || mentions(r.req.Code, ownTraps)
 	x.said, x.began, x.unheard = 0, time.Now(), false
-	x.say(lines)
+	x.say(h.before() + lines)
 	return pump, nil
 }
 
-// hasty is code after which something may be run or recorded before tame is: then its options
-// must be taken off by the very line that ran it. copying is code that may make the shell keep
-// a descriptor of the run's output, or that may run such code; sourcing is what may run code of
-// elsewhere. meddling is code that may disable or replace what the driver is made of. ending is code that may end the
-// shell without a word, trapping code that may set a trap which the driver must know of.
-var (
-	hasty    = []string{"history", "PROMPT_COMMAND", "TMOUT"}
-	copying  = append([]string{"&", "exec"}, sourcing...)
-	sourcing = []string{"source", ". ", ".\t", ".\\"}
-	meddling = append([]string{"builtin", "declare", "enable", "eval", "PROMPT_COMMAND", "PS1", "readonly", "TMOUT", "trap", "typeset"}, sourcing...)
-	ending   = []string{"exec", "kill"}
-	trapping = []string{"DEBUG", "EXIT"}
-)
-
-// mentions reports whether any of the words is in code.
-func mentions(code string, words []string) bool {
-	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(code, w) })
-}
-
-// meddles reports whether a variable, NAME=VALUE, may bring code into the shell that does.
-func meddles(variable string) bool {
-	return strings.HasPrefix(variable, "BASH_FUNC_") || mentions(variable, meddling)
+// lines are those that run the code. The shell has complained if the driver wanted of it what
+// it cannot do, or a run has failed that code that is hidden from us made impossible.
+func (x *execution) lines(complained bool) string {
+	s, code := x.s, x.r.req.Code
+	s.meddled = s.meddled || meddles(code)
+	for name, value := range x.r.req.Env {
+		s.meddled = s.meddled || meddlesAs(name+"="+value)
+	}
+	tamed := len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(code, hasty)
+	if s.meddled || tamed || complained || s.status == 1 {
+		return x.sh.lines(x.n, tamed)
+	}
+	return x.sh.quickLines(x.n)
 }
 
 // say says lines to the shell, and counts them.
@@ -250,13 +231,14 @@ func (x *execution) wait() outcome {
 		x.s.alarm.by(x.nearest(now))
 		select {
 		case <-x.sh.notify:
+			rogue := x.sh.tookRogue()
+			x.rogue = x.rogue || rogue && x.sent
 			if o, ended := x.reported(x.sh.take()); ended {
 				return o
 			}
-			if !x.sh.tookRogue() {
+			if !rogue {
 				continue
 			}
-			x.rogue = x.rogue || x.sent
 			x.interrupt = x.interrupt || x.sent // it was wasted on the child
 			x.asked, x.idle = false, time.Time{}
 			x.s.needSync = true
@@ -284,6 +266,9 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 		k := rep.kind()
 		if k != 'E' && k != 'T' || rep.number() != x.n {
 			continue
+		}
+		if k == 'T' && rep.status < 0 && x.sent { // a DEBUG trap of the user's stood between
+			rep.status = 130
 		}
 		x.s.noteReport(rep)
 		x.s.needSync = x.s.needSync || x.sent

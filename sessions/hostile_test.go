@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -537,6 +538,87 @@ func TestInterruptWithoutExec(t *testing.T) {
 				if got := sessionstest.Run(t, s, "(exit 18)"); got.Code() != 18 || got.Stdout+got.Stderr != "" {
 					t.Errorf("after it: exit code %d, %q %q", got.Code(), got.Stdout, got.Stderr)
 				}
+			}
+			if got := sessionstest.Restarts(t, s); len(got) > 0 {
+				t.Errorf("shell restarted: %q", got)
+			}
+		})
+	}
+}
+
+// Traps of the user's run while the driver's own lines do, too. One that returns must not keep
+// it from running code.
+func TestTrapsThatReturn(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for _, trap := range []string{"trap 'return 4' RETURN", "trap return RETURN", "trap 'return 4' DEBUG", "set -T; trap return RETURN"} {
+		for _, idle := range []bool{false, true} {
+			t.Run(fmt.Sprint(trap, " ", idle), func(t *testing.T) {
+				t.Parallel()
+				s := sessionstest.Session(t, m)
+				sessionstest.Run(t, s, "n=0; "+trap)
+				for i := range 4 {
+					sessionstest.Run(t, s, "(exit 18)")
+					if idle {
+						sessionstest.Checkpoint(t, s)
+						sessionstest.Run(t, s, "(exit 18)")
+					}
+					if got := sessionstest.Run(t, s, `echo $?; n=$((n+1))`); got.Stdout != "18\n" {
+						t.Errorf("%d: %q %q, exit code %d", i, got.Stdout, got.Stderr, got.Code())
+					}
+				}
+				if got := sessionstest.Run(t, s, "echo $n"); got.Stdout != "4\n" {
+					t.Errorf("%q of 4 runs", got.Stdout)
+				}
+			})
+		}
+	}
+}
+
+// A DEBUG trap runs between the words by which an interrupted shell reports, too.
+func TestInterruptWithDebugTrap(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	const work = "sh -c 'echo go; exec sleep 60'" // see TestInterruptSetsATrapOffOnce
+	for _, c := range [][2]string{
+		{"trap : DEBUG", work},
+		{":", "trap : DEBUG; " + work},
+		{"set -T; trap : DEBUG", work},
+		{"trap 'echo x >/dev/null' DEBUG", "echo go; while :; do :; done"},
+	} {
+		t.Run(c[0]+c[1], func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, c[0])
+			for range 3 {
+				run := sessionstest.Submit(t, s, sessions.RunRequest{Code: c[1]})
+				sessionstest.AwaitOutput(t, run, "go\n")
+				if err := s.Interrupt(run.ID(), false); err != nil {
+					t.Fatal(err)
+				}
+				if got := sessionstest.Wait(t, run); got.Reason != sessions.ReasonInterrupted || got.Code() != 130 {
+					t.Errorf("ended as %s %d", got.Reason, got.Code())
+				}
+				if got := sessionstest.Run(t, s, "echo $?").Stdout; got != "130\n" {
+					t.Errorf("afterwards $? is %q", got)
+				}
+			}
+		})
+	}
+}
+
+// An idle shell tells its state whatever it has disabled.
+func TestDisabledAndIdle(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{Logger: warnings(t)})
+	for _, name := range []string{".", ":", "eval", "printf", "test", "set", ". : eval printf set test"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, "n=5; enable -n "+name)
+			time.Sleep(100 * time.Millisecond) // the checkpoint is being taken
+			if got := sessionstest.Run(t, s, "echo $n"); got.Stdout != "5\n" || got.Duration > 2*time.Second {
+				t.Errorf("%q after %v", got.Stdout, got.Duration)
 			}
 			if got := sessionstest.Restarts(t, s); len(got) > 0 {
 				t.Errorf("shell restarted: %q", got)

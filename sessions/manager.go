@@ -416,7 +416,7 @@ func (m *Manager) newSession(cwd string, env []string) (*Session, error) {
 		wake:    make(chan struct{}, 1), ending: make(chan struct{}), closing: make(chan struct{}),
 		runless: make(chan struct{}), done: make(chan struct{}),
 		byID: map[string]*Run{}, dirty: true, fresh: slices.Equal(env, m.env), completing: make(chan struct{}, 1),
-		meddled: slices.ContainsFunc(env, meddles),
+		meddled: slices.ContainsFunc(env, meddlesAs),
 	}
 	s.cgroup = m.cgroup.child(s.seq)
 	s.journal.gapInfo, s.journal.observer = s.gapInfo, m.cfg.Observer

@@ -51,6 +51,7 @@ func (x *execution) judge(rep report) outcome {
 		return outcome{reason: x.stopping}
 	case x.sent && (x.rescued || x.rogue || x.rung > rungTerm || x.asked && rep.kind() == 'T'):
 		// It can no longer tell what it would have ended with, or we have ended it.
+		x.s.status = 130
 		return outcome{reason: ReasonInterrupted, status: 130}
 	case x.sent && (status == 130 || rep.kind() == 'T' && status > 128):
 		return outcome{reason: ReasonInterrupted, status: status}

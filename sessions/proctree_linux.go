@@ -156,6 +156,22 @@ func reapedBy(pid int) int {
 	return faults + 1
 }
 
+// forksOf are the children of a process that have the given name.
+func forksOf(pid int, comm string) (forks []int) {
+	self := strconv.Itoa(pid)
+	b, err := readKernel("/proc/" + self + "/task/" + self + "/children")
+	if err != nil {
+		return nil
+	}
+	for _, word := range bytes.Fields(b) {
+		child, _ := strconv.Atoi(string(word))
+		if st, ok := readStat(child); ok && st.comm == comm {
+			forks = append(forks, child)
+		}
+	}
+	return forks
+}
+
 // A spin is what tells a process that only ever handles a signal from one that gets on: with
 // SIGINT blocked it uses the processor and touches no new page. Shells block SIGINT while
 // they fork too, but each fork makes pages to copy.
@@ -163,6 +179,7 @@ type spin struct {
 	blocked  bool
 	faults   int
 	cpuTicks int
+	times    int // how often in a row it went nowhere
 }
 
 func spinOf(pid int) (s spin) {
@@ -193,9 +210,10 @@ func takesInterrupt(pid int) bool {
 	return !hasSignal(pid, "SigBlk:", syscall.SIGINT) && !hasSignal(pid, "SigIgn:", syscall.SIGINT)
 }
 
-// takeInterrupt reports whether SIGINT would reach any of the processes but one.
-func (s procSet) takeInterrupt(but int) bool {
-	return slices.ContainsFunc(s.pids(), func(pid int) bool { return pid != but && takesInterrupt(pid) })
+// ignoreInterrupts reports whether all of the processes but one ignore SIGINT. One that blocks
+// it may be waiting for it.
+func (s procSet) ignoreInterrupts(but int) bool {
+	return !slices.ContainsFunc(s.pids(), func(pid int) bool { return pid != but && !hasSignal(pid, "SigIgn:", syscall.SIGINT) })
 }
 
 // hasSignal reports whether a signal is in one of the sets that /proc/PID/status shows. Of a

@@ -51,13 +51,15 @@ func (s procSet) signalAll(sig syscall.Signal, but int) []int { return nil }
 
 func (s procSet) endAll(but int, grace, limit time.Duration) bool { return true }
 
-func (s procSet) takeInterrupt(int) bool { return true }
+func (s procSet) ignoreInterrupts(int) bool { return false }
 
 func (s procSet) holdsOnly(int) bool { return false }
 
 func (s procSet) askToEnd(but int, grace time.Duration) {}
 
-type spin struct{}
+type spin struct{ times int }
+
+func forksOf(int, string) []int { return nil }
 
 func spinOf(pid int) spin { return spin{} }
 

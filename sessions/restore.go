@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -217,7 +218,7 @@ func (s *Session) writeRestore(as restoreMode) error {
 func (s *Session) answers(kind string, limit time.Duration) bool {
 	s.syncs++
 	tag := kind + strconv.FormatUint(s.syncs, 10)
-	ask := s.sh.report(kind, s.syncs, "0", "")
+	ask := able + s.sh.report(kind, s.syncs, "0", "")
 	s.sh.say(ask)
 	end := time.Now().Add(limit)
 	for time.Now().Before(end) {
@@ -277,7 +278,7 @@ func (s *Session) saveState() {
 		state.dir = s.directory()
 		s.checkpoint, s.saved, s.dirty = state, time.Now(), false
 		s.rearm = state.exitTrap == "" && !s.fresh
-		s.unsure = false
+		s.unsure, s.untold = false, false
 		s.ownExit = state.exitTrap != "" && !strings.Contains(state.exitTrap, s.m.driver.dir)
 	}
 }
@@ -324,7 +325,7 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 	s.syncs++
 	tag := "S" + strconv.FormatUint(s.syncs, 10)
 	out := ">" + quote(path) + " 2>/dev/null"
-	s.sh.say(debugTrap + " " + out + "; " + strings.TrimSpace(s.sh.call("checkpoint", out)) + "; " + s.sh.report("S", s.syncs, "0", ""))
+	s.sh.say(able + debugTrap + " " + out + "; " + strings.TrimSpace(s.sh.call("checkpoint", out)) + "; " + s.sh.report("S", s.syncs, "0", ""))
 	var parser reportParser
 	var got *report
 	for end := time.Now().Add(answerLimit); ; {
@@ -354,9 +355,15 @@ func (s *Session) readAll(fd int, sink func([]byte)) {
 	}
 }
 
-// debugTrap is the DEBUG trap, as the last checkpoint has it, if it must be handed over.
+// mayTrapReturn reports whether the shell may have a RETURN trap.
+func (s *Session) mayTrapReturn() bool {
+	return s.untold || s.checkpoint != nil && bytes.Contains(s.checkpoint.traps, []byte("RETURN"))
+}
+
+// debugTrap is the DEBUG trap, as the last checkpoint has it, if it must be handed over. One
+// that returns would end each run before its code, and so does without.
 func (s *Session) debugTrap() []byte {
-	if s.checkpoint == nil || slices.Contains(s.opts, "functrace") {
+	if s.checkpoint == nil || slices.Contains(s.opts, "functrace") || bytes.Contains(s.checkpoint.debug, []byte("return")) {
 		return nil
 	}
 	return s.checkpoint.debug
@@ -365,60 +372,70 @@ func (s *Session) debugTrap() []byte {
 // settle makes sure that the shell is past the interrupts that were sent to it, and that what
 // is said from now on it reads, whole, and nobody else.
 func (s *Session) settle() bool {
-	if s.needSync {
-		if !s.moveShell() {
-			if !s.endingNow() {
-				s.giveUpShell("it does not answer after an interrupt")
-			}
+	for left := maxMoves; s.needSync; left-- {
+		answered, alone := s.moveShell()
+		switch {
+		case !answered && s.endingNow():
+			return false
+		case !answered:
+			s.giveUpShell("it does not answer after an interrupt")
 			return false
 		}
-		s.needSync = false
+		s.needSync = !alone && left > 1
 	}
 	s.dropEnv()
 	return true
 }
 
+// maxMoves is how often in a row a shell is moved.
+const maxMoves = 3
+
 // moveShell has the shell, which has nothing to do, take its commands from somewhere else from
 // now on, and reports whether it answers there. A child that an interrupt has made take itself
 // for the shell, and that waits for commands beside it, then gets none but an end of file;
-// one that came along reports as the shell does, and dies of it: see endRogue.
-func (s *Session) moveShell() bool {
+// one that came along reports as the shell does, and dies of it: see endRogue. Only where the
+// shell had to be told again may there be one that came along and has not reported.
+func (s *Session) moveShell() (answered, alone bool) {
 	sh := s.sh
 	path := filepath.Join(s.dir, "n")
 	fd, err := openBoth(path)
 	if err != nil {
 		s.log.Warn("make another command pipe", "error", err)
-		return s.answers("S", answerLimit)
+		return s.answers("S", answerLimit), true
 	}
-	to := os.NewFile(uintptr(fd), path)
 	defer os.Remove(path)
-	defer to.Close()
+	to := os.NewFile(uintptr(fd), path)
 	s.syncs++
 	tag := "S" + strconv.FormatUint(s.syncs, 10)
 	stay := strings.TrimSpace(sh.report("S", s.syncs, "1", ""))
 	lines := [2]string{
 		// builtin exec would move it for as long as the command goes on.
-		`\builtin declare -F exec >/dev/null && ` + stay + ` || \exec 0<` + quote(path) + " || " + stay + "\n",
+		able + `\builtin declare -F exec >/dev/null && ` + stay + ` || \exec 0<` + quote(path) + " || " + stay + "\n",
 		// A wait that was interrupted at the wrong moment makes bash 5.2 end the next one at once,
 		// also this one, of what is no child of its.
 		`\builtin wait 1 2>/dev/null || \builtin :; ` + sh.report("S", s.syncs, "0", ""),
 	}
 	pipes := [2]*os.File{sh.in, to}
-	for end := time.Now().Add(answerLimit); time.Now().Before(end); {
+	end := time.Now().Add(answerLimit)
+	for tries := 0; time.Now().Before(end); tries++ {
 		for i, p := range pipes {
-			if unread(p) == 0 { // not yet said, or an interrupt has swallowed it
+			if tries == 0 || unread(p) == 0 { // somebody else, or an interrupt, has taken it
 				_, _ = p.WriteString(lines[i])
 			}
 		}
 		rep, ok := s.await(nudgeAfter, func(r report) bool { return r.tag == tag })
-		switch {
-		case ok && rep.status == 0:
-			return sh.takeCommandsFrom(path)
-		case ok, sh.dead(), s.endingNow(), !sh.ctl.linked():
-			return ok
+		if ok && rep.status == 0 {
+			sh.in.Close()
+			sh.in = to
+			return true, tries == 0
+		}
+		if ok || sh.dead() || s.endingNow() || !sh.ctl.linked() {
+			to.Close()
+			return ok, true
 		}
 	}
-	return false
+	to.Close()
+	return false, false
 }
 
 // tame takes what the last run has left of options and the like away from the shell.
@@ -504,7 +521,7 @@ func (s *Session) tryChangeDir(r *Run) (failed *outcome, again bool) {
 	if err := os.WriteFile(filepath.Join(s.dir, "cd"), []byte(script), 0o600); err != nil {
 		return refusedf(ErrRuntime, "cwd could not be changed: %s", plainError(err)), false
 	}
-	s.sh.say(s.sh.run("cd"))
+	s.sh.say(able + s.sh.run("cd"))
 	rep, ok := s.await(answerLimit, func(r report) bool { return r.tag == tag })
 	switch {
 	case !ok && s.sh.dead() && !s.endingNow():

@@ -45,19 +45,22 @@ func (sh *shell) lines(number uint64, tamed bool) string {
 	if tamed {
 		off = ` && \builtin eval ` + quote(tame+`; \builtin :`) + ` "$_"` + "\n"
 	}
-	return `\builtin enable . : eval printf test || \builtin eval '\builtin . /dev/null' || \builtin exec false; ` + sh.goes() +
+	return able + sh.goes() +
 		`\builtin printf '\1%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
 		` "$SHELLOPTS" "${TMOUT-}" "w${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
 		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + off +
 		`\builtin test 0 = "$?" -a "$? $_"` + report + " T" + n + ` "${_%% *}" "$SHELLOPTS" "$_"` + ctl + "\n"
 }
 
+// able enables what is needed to be told anything, and shows whether it is.
+const able = `\builtin enable . : eval printf test || \builtin eval '\builtin . /dev/null' || \builtin exec false; `
+
 // quickLines do the same in a quarter less time, in a shell in which no code can have meddled
-// with what the driver is made of. Nothing is looked after there that only such code could have
-// changed: which builtins are enabled, TMOUT, the prompts.
+// with what the driver is made of: see meddling. They neither enable anything nor fall back on
+// anything, and look for no prompts of the user's.
 func (sh *shell) quickLines(number uint64) string {
 	n, ctl := strconv.FormatUint(number, 10), " "+sh.control()
-	return sh.goes() + `\builtin printf '\1E` + n + `\0%s\0\0w\0%s\0%s\0%s\0' "$SHELLOPTS" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl + "\n" +
+	return sh.goes() + `\builtin printf '\1E` + n + `\0%s\0%s\0w\0%s\0%s\0%s\0' "$SHELLOPTS" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl + "\n" +
 		`\builtin test 0 = "$?" -a "$?" || \builtin . ` + quote(filepath.Join(sh.lib, "report")) + " T" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + "\n"
 }
 
@@ -101,6 +104,7 @@ type handover struct {
 	prompt                bool   // there may be prompts of the user's
 	rearm                 bool   // the user has taken our EXIT trap off
 	debug                 []byte // the DEBUG trap, as debugTrap prints it
+	forks                 bool   // there may be a RETURN trap
 }
 
 // before is what is said before the lines of the run. Sourcing takes a DEBUG trap off for as
@@ -144,7 +148,7 @@ func (sh *shell) script(code string, h handover) []byte {
 	if h.status == 0 {
 		b.WriteString(`\builtin : bash; `)
 	} else {
-		b.WriteString(sh.setStatus(h.status) + " || ")
+		b.WriteString(sh.setStatus(h) + " || ")
 	}
 	b.WriteString(`\builtin eval `)
 	b.WriteString(quote(sh.prefix(h) + code))
@@ -152,9 +156,13 @@ func (sh *shell) script(code string, h handover) []byte {
 	return []byte(b.String())
 }
 
-// setStatus is a command that makes $? what it is to be, and $_ what it is otherwise.
-func (sh *shell) setStatus(status int) string {
-	return fmt.Sprintf(`\builtin . %s %d bash`, quote(filepath.Join(sh.lib, "status")), status)
+// setStatus is a command that makes $? what it is to be, and $_ what it is otherwise. Where a
+// file is sourced a RETURN trap runs, and one that returns would leave the code out.
+func (sh *shell) setStatus(h handover) string {
+	if h.forks {
+		return fmt.Sprintf(`\builtin : bash; (\builtin exit %d)`, h.status)
+	}
+	return fmt.Sprintf(`\builtin . %s %d bash`, quote(filepath.Join(sh.lib, "status")), h.status)
 }
 
 // prefix gives the user's options back and sets the run's own environment, unseen even
@@ -181,7 +189,7 @@ func (sh *shell) prefix(h handover) string {
 	}
 	last, failing := `\builtin :`, ""
 	if h.status != 0 {
-		last, failing = sh.setStatus(h.status)+` && \builtin :`, ` && \builtin :`
+		last, failing = sh.setStatus(h)+` && \builtin :`, ` && \builtin :`
 	}
 	return `\builtin eval ` + quote(cmds.String()+last) + " bash >/dev/null 2>&1" + failing + "\n"
 }
@@ -210,9 +218,11 @@ func restoreScripts(c *checkpoint, as restoreMode, dir string) []string {
 // debugTrap prints the DEBUG trap, which no file that is sourced would see.
 const debugTrap = `\builtin trap -p DEBUG`
 
-// armExit sets the trap by which a shell that exits tells its state.
+// armExit sets the trap by which a shell that exits tells its state. A child that an interrupt
+// has made take itself for the shell has the trap too: it says that it leaves and no more, since
+// it dies of that, and half a state would spoil the next report.
 func (sh *shell) armExit() string {
 	line := func(s string) string { return strings.TrimSpace(s) + "; " }
 	return `\builtin trap ` + quote("{ "+line(sh.call("report", "X", `"$?"`, `"$SHELLOPTS"`, sh.control()))+
-		debugTrap+" "+line(sh.control())+line(sh.call("exit", sh.control()))+"} >/dev/null 2>&1") + " EXIT\n"
+		"(($$ == ${BASHPID-$$})) && { "+debugTrap+" "+line(sh.control())+line(sh.call("exit", sh.control()))+"}; } >/dev/null 2>&1") + " EXIT\n"
 }

@@ -91,6 +91,7 @@ type Session struct {
 	tmout      string
 	prompt     bool
 	unsure     bool // a trap that matters to the driver may be another than checkpoint has
+	untold     bool // there may be a trap that checkpoint does not have
 	meddled    bool // some code may have disabled or replaced what the driver is made of
 	ownExit    bool // the user's EXIT trap has taken the place of ours
 	wild       bool // the shell itself still has opts and tmout on

@@ -16,8 +16,9 @@ import (
 const ownOutput = 1 << 20
 
 // A shell is one bash process of a session: interactive, without a terminal, its commands
-// on a pipe (another after each run that was interrupted: see moveShell), its reports on a FIFO that is opened anew for each, its own stdout and stderr
-// thrown away but for the last words.
+// on a pipe (another after each run that was interrupted: see moveShell), its reports on a
+// FIFO that is opened anew for each, its own stdout and stderr thrown away but for the last
+// words.
 //
 // All methods are for the session's goroutine alone. What the shell says arrives in
 // reports after notify; its death closes exited.
@@ -273,17 +274,6 @@ func (sh *shell) farewell() (*report, *checkpoint) {
 func (sh *shell) say(lines string) (ok bool) {
 	_, err := sh.in.WriteString(lines)
 	return err == nil
-}
-
-// takeCommandsFrom says that the shell reads its commands from a FIFO now.
-func (sh *shell) takeCommandsFrom(path string) (ok bool) {
-	fd, err := openWriter(path)
-	if err != nil {
-		return false
-	}
-	sh.in.Close()
-	sh.in = os.NewFile(uintptr(fd), path)
-	return true
 }
 
 // unread is how many bytes of command lines the shell has not read yet. It reads them in

@@ -664,36 +664,37 @@ func TestStatusIsExact(t *testing.T) {
 	t.Parallel()
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
 	for code, want := range map[string]int{
-		"true":                               0,
-		"false":                              1,
-		"(exit 18)":                          18,
-		"return 5":                           5,
-		": 7":                                0,
-		": 0 7; (exit 9)":                    9,
-		"read -r _ <<< 3; (exit 4)":          4,
-		"for _ in 5 6; do :; done":           0,
-		"unset _; (exit 6)":                  6,
-		"set -u; echo $nope":                 1,
-		"set -u; echo ${nope?no 0 such}":     1,
-		"set +u; echo $((1/0))":              1,
-		"if":                                 2,
-		"nosuchcommand":                      127,
-		"/":                                  126,
-		"cd /nonexistent":                    1,
-		"bash -c 'kill -9 $$'":               137,
-		"f() { return 33; }; f":              33,
-		"false | true":                       0,
-		"set -o pipefail; (exit 3) | true":   3,
-		"echo x >&-":                         1,
-		"set -x; (exit 12)":                  12,
-		"set +x -v; (exit 13)":               13,
-		"set +v -o posix; (exit 14)":         14,
-		"set +o posix; IFS=01; (exit 15)":    15,
-		"IFS=; (exit 16)":                    16,
-		"unset IFS BASHPID; (exit 17)":       17,
-		"unset TMOUT DIRSTACK; (exit 19)":    19,
-		"PS1='$ '; (exit 20)":                20,
-		"PS1=; : $'1\\x01E1\\n2'; (exit 21)": 21,
+		"true":                                0,
+		"false":                               1,
+		"(exit 18)":                           18,
+		"return 5":                            5,
+		": 7":                                 0,
+		": 0 7; (exit 9)":                     9,
+		"read -r _ <<< 3; (exit 4)":           4,
+		"for _ in 5 6; do :; done":            0,
+		"unset _; (exit 6)":                   6,
+		"set -u; echo $nope":                  1,
+		"set -u; echo ${nope?no 0 such}":      1,
+		"set +u; echo $((1/0))":               1,
+		"if":                                  2,
+		"nosuchcommand":                       127,
+		"/":                                   126,
+		"cd /nonexistent":                     1,
+		"bash -c 'kill -9 $$'":                137,
+		"f() { return 33; }; f":               33,
+		"false | true":                        0,
+		"set -o pipefail; (exit 3) | true":    3,
+		"echo x >&-":                          1,
+		"set -x; (exit 12)":                   12,
+		"set +x -v; (exit 13)":                13,
+		"set +v -o posix; (exit 14)":          14,
+		"set +o posix; IFS=01; (exit 15)":     15,
+		"IFS=; (exit 16)":                     16,
+		"unset IFS BASHPID; (exit 17)":        17,
+		"$(echo export) TMOUT=100; (exit 22)": 22,
+		"unset TMOUT DIRSTACK; (exit 19)":     19,
+		"PS1='$ '; (exit 20)":                 20,
+		"PS1=; : $'1\\x01E1\\n2'; (exit 21)":  21,
 	} {
 		for range 2 {
 			if got := sessionstest.Run(t, s, code); got.Code() != want || got.Reason != sessions.ReasonExited {
@@ -717,12 +718,33 @@ func TestDisabledUnseen(t *testing.T) {
 			t.Parallel()
 			s := sessionstest.Session(t, m)
 			sessionstest.Run(t, s, "kept=yes; take=ena; take+=ble")
-			sessionstest.Run(t, s, "$take -n "+name)
+			sessionstest.Run(t, s, "$take -n "+strings.ReplaceAll(name, "eval", "ev''al"))
 			sessionstest.Run(t, s, "true")
 			for range 2 {
 				if got := sessionstest.Run(t, s, "echo $kept; (exit 3)"); got.Stdout != "yes\n" || got.Code() != 3 {
 					t.Errorf("afterwards %q, %d", got.Stdout, got.Code())
 				}
+			}
+		})
+	}
+}
+
+// An exit whose own EXIT trap takes the place of ours loses nothing of the runs before.
+func TestExitTrapAtOnce(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for _, code := range []string{"trap 'echo bye' EXIT; exit 3", "set -e; trap 'echo bye' EXIT; (exit 3)"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			for _, before := range []string{"n=5", "v=1; cd /"} {
+				sessionstest.Submit(t, s, sessions.RunRequest{Code: before})
+			}
+			if got := sessionstest.Run(t, s, code); got.Stdout != "bye\n" || got.Code() != 3 {
+				t.Errorf("%q, %d", got.Stdout, got.Code())
+			}
+			if got := sessionstest.Run(t, s, `echo "$v $n" $PWD`); got.Stdout != "1 5 /\n" {
+				t.Errorf("left of the state: %q", got.Stdout)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"bytes"
-	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,14 +24,14 @@ const (
 	askLimit    = 2 * time.Second
 
 	// maxNudges is how often at most.
-	maxNudges = 10
+	maxNudges = 30
 
 	// beginLimit is when a run has begun, whatever it looks like.
 	beginLimit = 50 * time.Millisecond
 
 	// burst is how many more interrupts follow a rung, a burstEvery apart. What the rung
 	// ended may have ended by something else than SIGINT, and then the shell goes on to
-	// the next command.
+	// the next command; as it does where a short child has ended by itself.
 	burst      = 10
 	burstEvery = 3 * time.Millisecond
 
@@ -124,19 +123,28 @@ func (x *execution) climb(now time.Time) {
 }
 
 // breakSpin ends a shell that sends itself SIGINT for ever, as bash 5.2 does when one comes
-// at the moment at which it would take its own handler for the one to restore.
+// at the moment at which it would take its own handler for the one to restore; and a child
+// that does the same before it has become anything else.
 func (x *execution) breakSpin() {
 	if !x.sent {
 		return
 	}
-	last := x.spin
-	x.spin = spinOf(x.sh.pid)
-	if !x.spin.goesNowhere(last) {
-		x.spins = 0
-		return
-	}
-	if x.spins++; x.spins == maxSpins {
-		x.giveUp("it sends itself an interrupt for ever")
+	last := x.spins
+	x.spins = map[int]spin{}
+	for _, pid := range append(forksOf(x.sh.pid, x.s.m.bashComm), x.sh.pid) {
+		now := spinOf(pid)
+		if now.goesNowhere(last[pid]) {
+			now.times = last[pid].times + 1
+		}
+		x.spins[pid] = now
+		switch {
+		case now.times < maxSpins:
+		case pid == x.sh.pid:
+			x.giveUp("it sends itself an interrupt for ever")
+		default:
+			x.rogue = true
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
 	}
 }
 
@@ -169,33 +177,41 @@ func (x *execution) lookAgain(now time.Time) {
 	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid, x.mayTrap()):
 		x.nudges++
 		x.nudge = now.Add(nudgeAfter)
-	case x.hit.wasted(x.sh.pid, x.s.m.bashComm) || !x.mayTrap() && (x.forksOn(now) || x.deafAlone()):
+	case x.hit.wasted(x.sh.pid, x.s.m.bashComm):
 		x.nudges++
 		x.interrupt = true
+	case !x.mayTrap():
+		x.lookAtShell(now)
 	}
 }
 
-// deafAlone reports whether there is nothing in the foreground but the shell: then nothing else
-// can have taken the interrupt, and bash has lost it. Code of elsewhere may have a trap that
-// is at work.
-func (x *execution) deafAlone() bool {
-	return !mentions(x.r.req.Code, sourcing) && !x.s.ofRun(x.r).takeInterrupt(x.sh.pid)
-}
-
-// forksOn reports whether the shell, a moment after it was asked the first time, goes on to
-// start one child after the other: then it has thrown the interrupt away, as bash does with one
-// that comes when a child has just ended by itself.
-func (x *execution) forksOn(now time.Time) bool {
+// lookAtShell is for an interrupt that bash itself may have lost: it throws one away that comes
+// when a child has just ended by itself, and loses one at times that comes while it forks. It
+// looks twice, a moment apart.
+func (x *execution) lookAtShell(now time.Time) {
 	was, reaped := x.reaped, reapedBy(x.sh.pid)
 	x.reaped = reaped
-	if was == 0 {
+	switch {
+	case was == 0:
 		x.nudge = now.Add(nudgeAfter / 10)
+	case was != reaped: // it goes on to start one child after the other, which a burst is sure to hit between
+		x.nudges++
+		x.interrupt, x.bursts = true, burst
+	case x.deafAlone():
+		x.nudges++
+		x.interrupt = true
+	default:
+		x.nudges++
+		x.nudge, x.reaped = now.Add(nudgeAfter), 0
 	}
-	return was != 0 && was != reaped
 }
 
-// trapWord is in code that may set a trap.
-var trapWord = regexp.MustCompile(`\btrap\b`)
+// deafAlone reports whether all that the run has beside the shell ignores interrupts: then bash
+// has lost the one it was sent, unless it has a trap that is at work. No trap must be set off
+// again: code since the checkpoint may have set one that mayTrap does not know of.
+func (x *execution) deafAlone() bool {
+	return !x.s.untold && x.s.ofRun(x.r).ignoreInterrupts(x.sh.pid)
+}
 
 // mayTrap reports whether the shell may have a trap for SIGINT, as far as can be told from
 // outside: bash catches it in any case. Once the run is to be ended, a trap does not count.

@@ -87,8 +87,33 @@ func TestInterruptSetsATrapOffOnce(t *testing.T) {
 	}
 }
 
-// A shell that handles signals for ever and does nothing else, as bash 5.2 can come to do, is
-// replaced without having to be forced.
+// A trap that the engine cannot know of yet is set off once as well, where the code goes on without
+// starting anything: that looks like an interrupt that was lost.
+func TestInterruptSetsAHiddenTrapOffOnce(t *testing.T) {
+	t.Parallel()
+	const work = `echo go; while ((SECONDS < end)); do :; done; echo "$n"`
+	for name, c := range map[string]struct{ before, code string }{
+		"of a file":       {". ./lib", work},
+		"of the file now": {":", ". ./lib; " + work},
+		"of a string":     {":", `eval "$(<lib)"; ` + work},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+			sessionstest.Run(t, s, `n=0; echo "trap 'n=\$((n+1))' INT" >lib; end=$((SECONDS+3))`)
+			sessionstest.Run(t, s, c.before)
+			run := sessionstest.Submit(t, s, sessions.RunRequest{Code: c.code})
+			sessionstest.AwaitOutput(t, run, "go\n")
+			if err := s.Interrupt(run.ID(), false); err != nil {
+				t.Fatal(err)
+			}
+			if res := sessionstest.Wait(t, run); res.Stdout != "go\n1\n" {
+				t.Errorf("%q, want the trap once", res.Stdout)
+			}
+		})
+	}
+}
+
 // Bash throws an interrupt away that comes when a child has just ended by itself. In a loop of
 // short children that is often so, and one interrupt ends it all the same.
 func TestInterruptEndsALoopOfChildren(t *testing.T) {

@@ -1,0 +1,55 @@
+package sessions
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// What code may do to its shell is guessed by its words, and more often too much than too little:
+// nothing but time is lost by that. Code can also hide its words; what that does to the driver
+// shows later.
+var (
+	// hasty is code after which something may be run or recorded before tame is: then its
+	// options must be taken off by the very line that ran it.
+	hasty = []string{"history", "PROMPT_COMMAND", "TMOUT"}
+
+	// sourcing may run code of elsewhere.
+	sourcing = []string{"source", ". ", ".\t", ".\\"}
+
+	// copying may make the shell keep a descriptor of the run's output, or run such code.
+	copying = append([]string{"&", "exec"}, sourcing...)
+
+	// ending may end the shell without a word, or with an EXIT trap of its own in place of ours.
+	ending = []string{"exec", "kill", "trap"}
+
+	// trapping may set a trap, ownTraps one that the driver must know of before the next run.
+	trapping = append([]string{"trap", "eval"}, sourcing...)
+	ownTraps = []string{"DEBUG", "EXIT"}
+
+	// meddling may disable or replace what quickLines are made of, or give the user prompts:
+	// words that code which does has, and the same where no other word contains them, and
+	// where a dot is no argument.
+	meddling     = append([]string{"builtin", "declare", "enable", "eval", "PROMPT_COMMAND", "PS1", "readonly", "trap", "typeset"}, sourcing...)
+	meddlingWord = regexp.MustCompile(`\b(builtin|declare|enable|eval|PROMPT_COMMAND|PS1|readonly|source|trap|typeset)\b|` +
+		`((?m:^)|[;&|(){}!"'=\x60]|=\S*\s|\b(then|do|else|elif|if|while|until|time|command)\s)\s*["'\\]*\.[\s\\]`)
+)
+
+// trapWord is in code that sets a trap.
+var trapWord = regexp.MustCompile(`\btrap\b`)
+
+// mentions reports whether any of the words is in code.
+func mentions(code string, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(code, w) })
+}
+
+// meddles reports whether code is meddling.
+func meddles(code string) bool {
+	return mentions(code, meddling) && (len(code) > 4<<10 || meddlingWord.MatchString(code))
+}
+
+// meddlesAs reports whether a variable, NAME=VALUE, has such code, or brings some into the
+// shell by its name.
+func meddlesAs(variable string) bool {
+	return strings.HasPrefix(variable, "BASH_FUNC_") || meddles(variable)
+}
