@@ -16,7 +16,9 @@
 // One run is two lines of commands. The first sources a file that evaluates the code, and
 // then reports E, with the exit status, the options and the directory; the second reports T
 // where the first did not come to its end: after an interrupt, an unset variable under
-// set -u. Reports carry the number of the run, so that one too many does no harm.
+// set -u. Reports carry the number of the run, so that one too many does no harm. The lines are
+// shorter in a session none of whose code can have meddled with what they are made of, as
+// far as its words tell: see hints.go and shell.quickLines.
 //
 // What is on the path of every run is there for a reason: see shell.lines for what a report
 // takes, openFIFO and alarm for what wakes whom, codeFile and Session.rest for what is kept
