@@ -31,6 +31,7 @@ type execution struct {
 	sent      bool         // one was sent
 	hit       hitList      // what it has reached
 	nudges    int          // how often it was looked at again
+	vain      int          // how often since the interrupt it seemed to do nothing
 	reaped    int          // what the shell had had of children when it was last looked at; 0: it was not
 	nudge     time.Time    // when to look whether it did anything; zero: not due
 	ladder    time.Time    // when the ladder was begun; zero: it was not

@@ -332,17 +332,22 @@ func (hit hitList) interruptMissed(run procSet, shell int, mayTrap bool) (any bo
 // some of it may have thrown the signal away, upon which bash goes on as if there had been
 // none.
 func (hit hitList) wasted(shell int, shellComm string) bool {
-	wasted := false
 	for pid, comm := range hit {
-		if pid == shell {
-			continue
+		if pid != shell && comm == shellComm {
+			return hit.gone(shell)
 		}
-		if st, ok := readStat(pid); ok && st.state != 'Z' {
+	}
+	return false
+}
+
+// gone reports whether all that an interrupt has reached beside the shell has ended.
+func (hit hitList) gone(shell int) bool {
+	for pid := range hit {
+		if st, ok := readStat(pid); ok && st.state != 'Z' && pid != shell {
 			return false
 		}
-		wasted = wasted || comm == shellComm
 	}
-	return wasted
+	return true
 }
 
 // workingDir is where a process is.

@@ -24,7 +24,11 @@ const (
 	askLimit    = 2 * time.Second
 
 	// maxNudges is how often at most.
-	maxNudges = 30
+	maxNudges = 10
+
+	// maxVain is how often it is looked for what a shell does that seems to do nothing, where
+	// it may only not have been given the processor.
+	maxVain = 3
 
 	// beginLimit is when a run has begun, whatever it looks like.
 	beginLimit = 50 * time.Millisecond
@@ -106,7 +110,7 @@ func (x *execution) climb(now time.Time) {
 		x.interrupt = x.bursts > 0
 		x.bursts = max(x.bursts-1, 0)
 		x.sent = true
-		x.hit, x.reaped = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid), 0
+		x.hit, x.reaped, x.vain = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid), 0, 0
 		x.nudge = now.Add(nudgeAfter)
 	}
 	if !x.nudge.IsZero() && !now.Before(x.nudge) {
@@ -200,9 +204,9 @@ func (x *execution) lookAtShell(now time.Time) {
 	case x.deafAlone():
 		x.nudges++
 		x.interrupt = true
-	default:
-		x.nudges++
-		x.nudge, x.reaped = now.Add(nudgeAfter), 0
+	case x.vain < maxVain && x.hit.gone(x.sh.pid):
+		x.vain++
+		x.nudge, x.reaped = now.Add(nudgeAfter/10), 0
 	}
 }
 
