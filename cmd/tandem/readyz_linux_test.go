@@ -20,6 +20,7 @@ func testReadiness(t *testing.T, bin string) {
 	socket := p.raw("GET /session/"+id+"/ws HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
 		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", "")
 	defer socket.Close()
+	until(t, socket, "101")
 	asked := time.Now()
 	p.signal(syscall.SIGTERM)
 	p.eventually("/readyz is red", func() string {
