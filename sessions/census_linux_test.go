@@ -96,3 +96,31 @@ func TestIgnoreInterrupts(t *testing.T) {
 		}
 	}
 }
+
+// A shell that sends itself SIGINT for ever was seen in its handler, and between two of them with
+// the next one pending. One that runs a loop, or forks, is seen otherwise.
+func TestSpin(t *testing.T) {
+	t.Parallel()
+	at := func(ticks, faults, pending, blocked string) spin {
+		return parseSpin([]byte("77 (ba) sh) R 1 77 77 0 -1 4194560 "+faults+" 0 0 0 "+ticks+" 3 0 0 20 0 1 0"),
+			[]byte("Name:\tbash\nSigPnd:\t0000000000000000\nShdPnd:\t"+pending+"\nSigBlk:\t"+blocked+"\nSigIgn:\t0000000000384004\n"))
+	}
+	const none, child, both = "0000000000000000", "0000000000010000", "0000000000010002"
+	start := at("5", "900", none, both)
+	for name, c := range map[string]struct {
+		now  spin
+		want bool
+	}{
+		"in the handler":   {at("50", "900", none, both), true},
+		"between two":      {at("50", "900", both, child), true},
+		"a loop":           {at("50", "900", none, none), false},
+		"a loop of forks":  {at("50", "990", none, both), false},
+		"has not run":      {at("5", "900", both, child), false},
+		"gone":             {spin{}, false},
+		"not to be parsed": {parseSpin(nil, nil), false},
+	} {
+		if got := c.now.goesNowhere(start); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}

@@ -31,7 +31,6 @@ type execution struct {
 	sent      bool         // one was sent
 	hit       hitList      // what it has reached
 	nudges    int          // how often it was looked at again
-	vain      int          // how often since the interrupt it seemed to do nothing
 	reaped    int          // what the shell had had of children when it was last looked at; 0: it was not
 	nudge     time.Time    // when to look whether it did anything; zero: not due
 	ladder    time.Time    // when the ladder was begun; zero: it was not
@@ -161,7 +160,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		return nil, err
 	}
 	h := handover{stdin: os.DevNull, stdout: s.outPath[0], stderr: s.outPath[1], env: r.req.Env,
-		status: s.status, opts: s.opts, tmout: s.tmout, prompt: s.prompt, rearm: s.rearm, debug: s.debugTrap(), forks: s.mayTrapReturn()}
+		status: s.status, opts: s.opts, tmout: s.tmout, prompt: s.prompt, rearm: s.rearm, debug: s.debugTrap(), returns: s.mayTrapReturn()}
 	var pump *stdinPump
 	if r.stdin != nil {
 		h.stdin = filepath.Join(s.dir, "i"+strconv.FormatUint(x.n, 10))

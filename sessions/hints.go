@@ -27,9 +27,9 @@ var (
 	trapping = append([]string{"trap", "eval"}, sourcing...)
 	ownTraps = []string{"DEBUG", "EXIT"}
 
-	// meddling may disable or replace what quickLines are made of, or give the user prompts:
-	// words that code which does has, and the same where no other word contains them, and
-	// where a dot is no argument.
+	// meddling may disable or replace what quickLines are made of, or give the user prompts.
+	// meddlingWord finds the same words where they are whole, and a dot where it is no argument:
+	// it takes longer, and is asked where one of them has been found.
 	meddling     = append([]string{"builtin", "declare", "enable", "eval", "PROMPT_COMMAND", "PS1", "readonly", "trap", "typeset"}, sourcing...)
 	meddlingWord = regexp.MustCompile(`\b(builtin|declare|enable|eval|PROMPT_COMMAND|PS1|readonly|source|trap|typeset)\b|` +
 		`((?m:^)|[;&|(){}!"'=\x60]|=\S*\s|\b(then|do|else|elif|if|while|until|time|command)\s)\s*["'\\]*\.[\s\\]`)

@@ -49,9 +49,10 @@
 // The shell may end instead: exit, set -e, exec, a signal. Its EXIT trap then has reported
 // X and the state at that moment (K); without, the state is that of the last checkpoint:
 // taken once the session has been idle for a moment, every second between runs that follow
-// each other, and before a run that might end the shell without a word. A new shell is started and given the state as
-// scripts; a state that keeps it from answering is given without its traps, then not at
-// all. A run that was handed to a shell that died without reading it is handed to the next.
+// each other, and before a run that might end the shell without a word. A new shell is
+// started and given the state as scripts; a state that keeps it from answering is given
+// without its traps, then not at all. A run that was handed to a shell that died without
+// reading it is handed to the next.
 //
 // An interrupt is sent only once the run has opened its FIFOs, so that it cannot hit the
 // lines before. It can hit those after: where no report comes, the shell is asked again. It

@@ -172,26 +172,36 @@ func forksOf(pid int, comm string) (forks []int) {
 	return forks
 }
 
-// A spin is what tells a process that only ever handles a signal from one that gets on: with
-// SIGINT blocked it uses the processor and touches no new page. Shells block SIGINT while
-// they fork too, but each fork makes pages to copy.
+// A spin is what tells a process that only ever handles a signal from one that gets on: it is
+// at its handler of SIGINT, which blocks the signal, or about to be, uses the processor and
+// touches no new page. Shells block SIGINT while they fork too, but each fork makes pages to copy.
 type spin struct {
-	blocked  bool
+	handling bool
 	faults   int
 	cpuTicks int
 	times    int // how often in a row it went nowhere
 }
 
-func spinOf(pid int) (s spin) {
-	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/stat")
+func spinOf(pid int) spin {
+	dir := "/proc/" + strconv.Itoa(pid)
+	stat, err := readKernel(dir + "/stat")
 	if err != nil {
-		return s
+		return spin{}
 	}
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // from the state, proc(5)'s field 3, on
+	status, err := readKernel(dir + "/status")
+	if err != nil {
+		return spin{}
+	}
+	return parseSpin(stat, status)
+}
+
+// parseSpin takes what proc(5) calls stat and status.
+func parseSpin(stat, status []byte) (s spin) {
+	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from the state, stat's field 3, on
 	if len(f) < 13 {
 		return s
 	}
-	s.blocked = hasSignal(pid, "SigBlk:", syscall.SIGINT)
+	s.handling = inSet(status, "SigBlk:", syscall.SIGINT) || inSet(status, "ShdPnd:", syscall.SIGINT)
 	s.faults, _ = strconv.Atoi(string(f[7]))
 	user, _ := strconv.Atoi(string(f[11]))
 	system, _ := strconv.Atoi(string(f[12]))
@@ -201,7 +211,7 @@ func spinOf(pid int) (s spin) {
 
 // goesNowhere compares a process with what it was a while ago.
 func (s spin) goesNowhere(last spin) bool {
-	return s.blocked && last.blocked && s.faults == last.faults && s.cpuTicks > last.cpuTicks
+	return s.handling && last.handling && s.faults == last.faults && s.cpuTicks > last.cpuTicks
 }
 
 // takesInterrupt reports whether SIGINT would reach the process: neither ignored nor
@@ -219,11 +229,12 @@ func (s procSet) ignoreInterrupts(but int) bool {
 // hasSignal reports whether a signal is in one of the sets that /proc/PID/status shows. Of a
 // process that is gone, every signal is in every set.
 func hasSignal(pid int, set string, sig syscall.Signal) bool {
-	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return true
-	}
-	_, rest, found := bytes.Cut(b, []byte("\n"+set))
+	status, err := readKernel("/proc/" + strconv.Itoa(pid) + "/status")
+	return err != nil || inSet(status, set, sig)
+}
+
+func inSet(status []byte, set string, sig syscall.Signal) bool {
+	_, rest, found := bytes.Cut(status, []byte("\n"+set))
 	line, _, _ := bytes.Cut(rest, []byte("\n"))
 	mask, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
 	return found && err == nil && mask&(1<<(sig-1)) != 0
@@ -332,22 +343,17 @@ func (hit hitList) interruptMissed(run procSet, shell int, mayTrap bool) (any bo
 // some of it may have thrown the signal away, upon which bash goes on as if there had been
 // none.
 func (hit hitList) wasted(shell int, shellComm string) bool {
+	wasted := false
 	for pid, comm := range hit {
-		if pid != shell && comm == shellComm {
-			return hit.gone(shell)
+		if pid == shell {
+			continue
 		}
-	}
-	return false
-}
-
-// gone reports whether all that an interrupt has reached beside the shell has ended.
-func (hit hitList) gone(shell int) bool {
-	for pid := range hit {
-		if st, ok := readStat(pid); ok && st.state != 'Z' && pid != shell {
+		if st, ok := readStat(pid); ok && st.state != 'Z' {
 			return false
 		}
+		wasted = wasted || comm == shellComm
 	}
-	return true
+	return wasted
 }
 
 // workingDir is where a process is.

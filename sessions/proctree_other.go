@@ -47,8 +47,6 @@ func (hit hitList) interruptMissed(run procSet, shell int, mayTrap bool) bool { 
 
 func (hit hitList) wasted(shell int, shellComm string) bool { return false }
 
-func (hit hitList) gone(shell int) bool { return false }
-
 func (s procSet) signalAll(sig syscall.Signal, but int) []int { return nil }
 
 func (s procSet) endAll(but int, grace, limit time.Duration) bool { return true }

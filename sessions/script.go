@@ -104,7 +104,7 @@ type handover struct {
 	prompt                bool   // there may be prompts of the user's
 	rearm                 bool   // the user has taken our EXIT trap off
 	debug                 []byte // the DEBUG trap, as debugTrap prints it
-	forks                 bool   // there may be a RETURN trap
+	returns               bool   // there may be a RETURN trap
 }
 
 // before is what is said before the lines of the run. Sourcing takes a DEBUG trap off for as
@@ -159,7 +159,7 @@ func (sh *shell) script(code string, h handover) []byte {
 // setStatus is a command that makes $? what it is to be, and $_ what it is otherwise. Where a
 // file is sourced a RETURN trap runs, and one that returns would leave the code out.
 func (sh *shell) setStatus(h handover) string {
-	if h.forks {
+	if h.returns {
 		return fmt.Sprintf(`\builtin : bash; (\builtin exit %d)`, h.status)
 	}
 	return fmt.Sprintf(`\builtin . %s %d bash`, quote(filepath.Join(sh.lib, "status")), h.status)

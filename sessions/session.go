@@ -90,8 +90,8 @@ type Session struct {
 	opts       []string          // of driverOptions: those the user has on
 	tmout      string
 	prompt     bool
-	unsure     bool // a trap that matters to the driver may be another than checkpoint has
 	untold     bool // there may be a trap that checkpoint does not have
+	unsure     bool // and one that the next run must not begin without
 	meddled    bool // some code may have disabled or replaced what the driver is made of
 	ownExit    bool // the user's EXIT trap has taken the place of ours
 	wild       bool // the shell itself still has opts and tmout on

@@ -26,10 +26,6 @@ const (
 	// maxNudges is how often at most.
 	maxNudges = 10
 
-	// maxVain is how often it is looked for what a shell does that seems to do nothing, where
-	// it may only not have been given the processor.
-	maxVain = 3
-
 	// beginLimit is when a run has begun, whatever it looks like.
 	beginLimit = 50 * time.Millisecond
 
@@ -110,7 +106,7 @@ func (x *execution) climb(now time.Time) {
 		x.interrupt = x.bursts > 0
 		x.bursts = max(x.bursts-1, 0)
 		x.sent = true
-		x.hit, x.reaped, x.vain = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid), 0, 0
+		x.hit, x.reaped = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid), 0
 		x.nudge = now.Add(nudgeAfter)
 	}
 	if !x.nudge.IsZero() && !now.Before(x.nudge) {
@@ -198,15 +194,12 @@ func (x *execution) lookAtShell(now time.Time) {
 	switch {
 	case was == 0:
 		x.nudge = now.Add(nudgeAfter / 10)
-	case was != reaped: // it goes on to start one child after the other, which a burst is sure to hit between
+	case was != reaped: // it goes on to start one child after the other; a burst hits it at many moments
 		x.nudges++
 		x.interrupt, x.bursts = true, burst
 	case x.deafAlone():
 		x.nudges++
 		x.interrupt = true
-	case x.vain < maxVain && x.hit.gone(x.sh.pid):
-		x.vain++
-		x.nudge, x.reaped = now.Add(nudgeAfter/10), 0
 	}
 }
 
