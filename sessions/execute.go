@@ -35,7 +35,6 @@ type execution struct {
 	nudge     time.Time    // when to look whether it did anything; zero: not due
 	ladder    time.Time    // when the ladder was begun; zero: it was not
 	rung      int          // the next one
-	bursts    int          // interrupts still to follow a rung
 	asked     bool         // a line asking for the report again waits to be read
 	idle      time.Time    // since when the shell, having read all, owes the report; zero: it does not
 	spins     map[int]spin // what the shell and its forks were last seen to have done since it was interrupted

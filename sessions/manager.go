@@ -55,12 +55,14 @@
 // reading it is handed to the next.
 //
 // An interrupt is sent only once the run has opened its FIFOs, so that it cannot hit the
-// lines before. It can hit those after: where no report comes, the shell is asked again. It
-// can also hit a child between fork and the reset of its signals, which then goes on as if it
-// were the shell, and reads commands as that does. Reports tell it by its pid, and it is killed
-// when it gives one; and after a run that was interrupted the shell has to take its commands
-// from another FIFO and answer there, before it is given the next one. A shell that reads such
-// questions and does not answer is replaced (cause lost).
+// lines before, and where bash neither loses it nor is spoilt by it, as far as that can be
+// had: the shell is stopped for it, and let go on for moments until it stands well (see
+// interrupt_linux.go). It can hit the lines after: where no report comes, the shell is asked
+// again. It can also hit a child between fork and the reset of its signals, which then goes on
+// as if it were the shell, and reads commands as that does. Reports tell it by its pid, and it
+// is killed when it gives one; and after a run that was interrupted the shell has to take its
+// commands from another FIFO and answer there, before it is given the next one. A shell that
+// reads such questions and does not answer is replaced (cause lost).
 //
 // # What a run started
 //

@@ -3,7 +3,6 @@ package sessions
 import (
 	"bytes"
 	"errors"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -99,10 +98,9 @@ func (s procSet) addWithChildren(found []int, seen map[int]bool, pid int) []int 
 		return found
 	}
 	found = append(found, pid)
-	b, _ := readKernel("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
-	for _, f := range bytes.Fields(b) {
+	for _, child := range childrenOf(pid) {
 		// A child with a label of ours that is not of this set is another run's.
-		if child, err := strconv.Atoi(string(f)); err == nil && labelOf(child)&wholeServer != s.want&wholeServer {
+		if labelOf(child)&wholeServer != s.want&wholeServer {
 			found = s.addWithChildren(found, seen, child)
 		}
 	}
@@ -120,7 +118,11 @@ type procStat struct {
 	state byte
 	ppid  int
 	pgid  int
+	died  syscall.WaitStatus // of what has ended and was not waited for
 }
+
+// exitCode is where a status stands, counted from the state, proc(5)'s field 3.
+const exitCode = 52 - 3
 
 func readStat(pid int) (st procStat, ok bool) {
 	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -138,6 +140,10 @@ func readStat(pid int) (st procStat, ok bool) {
 	st.comm, st.state = string(b[open+1:end]), f[0][0]
 	st.ppid, _ = strconv.Atoi(string(f[1]))
 	st.pgid, _ = strconv.Atoi(string(f[2]))
+	if len(f) > exitCode {
+		died, _ := strconv.Atoi(string(f[exitCode]))
+		st.died = syscall.WaitStatus(died)
+	}
 	return st, true
 }
 
@@ -156,15 +162,22 @@ func reapedBy(pid int) int {
 	return faults + 1
 }
 
+// childrenOf are the children of a process, those that have ended and were not waited for
+// included.
+func childrenOf(pid int) (children []int) {
+	self := strconv.Itoa(pid)
+	b, _ := readKernel("/proc/" + self + "/task/" + self + "/children")
+	for _, word := range bytes.Fields(b) {
+		if child, err := strconv.Atoi(string(word)); err == nil {
+			children = append(children, child)
+		}
+	}
+	return children
+}
+
 // forksOf are the children of a process that have the given name.
 func forksOf(pid int, comm string) (forks []int) {
-	self := strconv.Itoa(pid)
-	b, err := readKernel("/proc/" + self + "/task/" + self + "/children")
-	if err != nil {
-		return nil
-	}
-	for _, word := range bytes.Fields(b) {
-		child, _ := strconv.Atoi(string(word))
+	for _, child := range childrenOf(pid) {
 		if st, ok := readStat(child); ok && st.comm == comm {
 			forks = append(forks, child)
 		}
@@ -238,122 +251,6 @@ func inSet(status []byte, set string, sig syscall.Signal) bool {
 	line, _, _ := bytes.Cut(rest, []byte("\n"))
 	mask, err := strconv.ParseUint(string(bytes.TrimSpace(line)), 16, 64)
 	return found && err == nil && mask&(1<<(sig-1)) != 0
-}
-
-// A hitList is what an interrupt has reached: by process, its name at that moment. A child
-// that still had the shell's name may have been between fork and exec, and then has thrown
-// the signal away.
-type hitList map[int]string
-
-// interruptForeground sends SIGINT to the shell and to what the run has started in its
-// process group: at one go where the group is all theirs, and one by one, leaving the rest
-// alone, where jobs of earlier runs are in it. Those ignore SIGINT, but not before they
-// have come that far, and not if they chose to handle it.
-func interruptForeground(session, run procSet, shell int) hitList {
-	defer stopShell(shell)()
-	hit := hitList{}
-	var stopped []int // they would not even notice
-	defer func() {
-		for _, pid := range stopped {
-			_ = unix.Kill(pid, unix.SIGCONT)
-		}
-	}()
-	for range 2 { // twice, for what was started meanwhile
-		others := false
-		mine := hitList{}
-		for _, pid := range session.pids() {
-			if st, ok := readStat(pid); !ok || st.pgid != shell {
-				continue
-			} else if pid == shell || run.has(labelOf(pid)) {
-				mine[pid] = st.comm
-				if st.state == 'T' && pid != shell && takesInterrupt(pid) {
-					stopped = append(stopped, pid)
-				}
-			} else {
-				others = true
-			}
-		}
-		if !others {
-			_ = unix.Kill(-shell, unix.SIGINT)
-			return mine
-		}
-		maps.DeleteFunc(mine, func(pid int, _ string) bool { _, again := hit[pid]; return again })
-		hit.add(mine)
-	}
-	return hit
-}
-
-// stopShell keeps a shell still until the returned function is called: what is in its
-// foreground is then still there when it has been found, and it sees no child die of a SIGINT
-// that it did not get itself, upon which it would go on to the next command.
-func stopShell(pid int) (goOn func()) {
-	_ = unix.Kill(pid, unix.SIGSTOP)
-	return func() { _ = unix.Kill(pid, unix.SIGCONT) }
-}
-
-// add sends SIGINT to what is in the foreground, and adds it to the list.
-func (hit hitList) add(foreground hitList) {
-	for pid := range foreground {
-		_ = unix.Kill(pid, unix.SIGINT)
-	}
-	maps.Copy(hit, foreground)
-}
-
-// interruptMissed sends SIGINT to what the run has in the foreground and an interrupt has
-// not reached: what was only just being started, and of what is outside the shell's process
-// group (under set -m a job has its own, setsid makes one) the newest group. It adds those
-// to the list and reports whether there were any.
-//
-// The shell gets the signal again too: the one before it may have lost while it forked. But not
-// where it may have a trap, which would be set off again; and then what is new in its own group
-// may be what the trap has started, to clean up, and is left alone if the interrupt reached
-// anything that the trap may have been set off by.
-func (hit hitList) interruptMissed(run procSet, shell int, mayTrap bool) (any bool) {
-	defer stopShell(shell)()
-	newest := 0
-	missed := map[int]hitList{}
-	for _, pid := range run.pids() {
-		st, ok := readStat(pid)
-		if comm, was := hit[pid]; !ok || was && comm == st.comm || pid == shell || !takesInterrupt(pid) {
-			continue
-		}
-		if missed[st.pgid] == nil {
-			missed[st.pgid] = hitList{}
-		}
-		missed[st.pgid][pid] = st.comm
-		if st.pgid != shell {
-			newest = max(newest, st.pgid)
-		}
-	}
-	foreground := missed[newest] // nil if there is none
-	if foreground == nil {
-		foreground = hitList{}
-	}
-	if !mayTrap || len(hit) == 1 {
-		maps.Copy(foreground, missed[shell])
-	}
-	if !mayTrap && len(foreground) > 0 {
-		_ = unix.Kill(shell, unix.SIGINT)
-	}
-	hit.add(foreground)
-	return len(foreground) > 0
-}
-
-// wasted reports whether all that an interrupt has reached beside the shell is gone, and
-// some of it may have thrown the signal away, upon which bash goes on as if there had been
-// none.
-func (hit hitList) wasted(shell int, shellComm string) bool {
-	wasted := false
-	for pid, comm := range hit {
-		if pid == shell {
-			continue
-		}
-		if st, ok := readStat(pid); ok && st.state != 'Z' {
-			return false
-		}
-		wasted = wasted || comm == shellComm
-	}
-	return wasted
 }
 
 // workingDir is where a process is.

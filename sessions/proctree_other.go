@@ -38,14 +38,20 @@ func labelOf(pid int) label { return 0 }
 
 type hitList map[int]string
 
-func interruptForeground(session, run procSet, shell int) hitList {
-	_ = unix.Kill(-shell, unix.SIGINT)
-	return nil
+type heldShell struct {
+	pid  int
+	comm string
 }
 
-func (hit hitList) interruptMissed(run procSet, shell int, mayTrap bool) bool { return false }
+func (hit hitList) interruptForeground(session, run procSet, shell heldShell) {
+	_ = unix.Kill(-shell.pid, unix.SIGINT)
+}
 
-func (hit hitList) wasted(shell int, shellComm string) bool { return false }
+func (hit hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap bool) bool {
+	return false
+}
+
+func (hit hitList) wasted(heldShell) bool { return false }
 
 func (s procSet) signalAll(sig syscall.Signal, but int) []int { return nil }
 

@@ -578,7 +578,6 @@ func TestInterruptsWhileForking(t *testing.T) {
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
 	rnd := rand.New(rand.NewPCG(1, 2))
 	shell := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout
-	spun := 0
 	for range times {
 		r := sessionstest.Submit(t, s, sessions.RunRequest{Code: "while :; do x=$(:); ( : ); : | :; : & done"})
 		<-r.Started()
@@ -597,21 +596,15 @@ func TestInterruptsWhileForking(t *testing.T) {
 			t.Errorf("ended as %s %d %q %q", got.Reason, got.Code(), got.Stdout, got.Stderr)
 		}
 		if got := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout; got != shell {
-			shell = got
-			spun++
+			t.Fatalf("the shell was %q and is %q now", shell, got)
 		}
-	}
-	// There is a moment at which bash 5.2 takes its own handler of SIGINT for the one to
-	// restore, and sends itself the signal for ever. Such a shell is replaced; it is rare.
-	if spun > 2 {
-		t.Errorf("%d of %d interrupts took the shell away", spun, times)
 	}
 	sessionstest.Checkpoint(t, s)
 	if got := sessionstest.Run(t, s, "echo $$ $BASHPID").Stdout; got != shell {
 		t.Errorf("the shell was %q and is %q now", shell, got)
 	}
-	if got := sessionstest.Restarts(t, s); len(got) != spun {
-		t.Errorf("shell restarted %q, seen %d times", got, spun)
+	if got := sessionstest.Restarts(t, s); len(got) > 0 {
+		t.Errorf("shell restarted: %q", got)
 	}
 }
 
@@ -636,8 +629,7 @@ func TestInterruptOfWait(t *testing.T) {
 			t.Errorf("ended as %s %d", got.Reason, got.Code())
 		}
 	}
-	// See TestInterruptsWhileForking for the shell that sends itself an interrupt for ever.
-	if got := sessionstest.Restarts(t, s); len(got) > 1 {
+	if got := sessionstest.Restarts(t, s); len(got) > 0 {
 		t.Errorf("shell restarted: %q", got)
 	}
 }

@@ -14,8 +14,12 @@ const (
 	killAfter  = 2 * time.Second
 	shellAfter = 3 * time.Second
 
-	// nudgeAfter is when an interrupt that changed nothing is looked at again: bash may
-	// have lost a report to it, or the foreground may be outside the process group.
+	// askAfter is when a shell that was interrupted is asked for the report, which it may have
+	// lost to the interrupt.
+	askAfter = 20 * time.Millisecond
+
+	// nudgeAfter is when an interrupt that changed nothing is looked at again: the foreground
+	// may be outside the process group, or just taking its time.
 	nudgeAfter = 200 * time.Millisecond
 
 	// rescueAfter is how long a shell that has nothing to do may leave a question unanswered
@@ -29,11 +33,8 @@ const (
 	// beginLimit is when a run has begun, whatever it looks like.
 	beginLimit = 50 * time.Millisecond
 
-	// burst is how many more interrupts follow a rung, a burstEvery apart. What the rung
-	// ended may have ended by something else than SIGINT, and then the shell goes on to
-	// the next command; as it does where a short child has ended by itself.
-	burst      = 10
-	burstEvery = 3 * time.Millisecond
+	// retryEvery is how soon an interrupt that can do harm yet is tried again.
+	retryEvery = 3 * time.Millisecond
 
 	// watchEvery is how often a run is checked for a shell that has stopped answering.
 	watchEvery = 500 * time.Millisecond
@@ -103,11 +104,15 @@ func (x *execution) climb(now time.Time) {
 		x.beginLadder(ReasonTimedOut)
 	}
 	if x.interrupt && x.begun(now) && !x.sh.leaving() {
-		x.interrupt = x.bursts > 0
-		x.bursts = max(x.bursts-1, 0)
+		x.interrupt = false
 		x.sent = true
-		x.hit, x.reaped = interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.sh.pid), 0
-		x.nudge = now.Add(nudgeAfter)
+		x.hit, x.reaped = hitList{}, 0
+		x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell())
+		now = time.Now()
+		x.nudge = now.Add(askAfter)
+		if x.asked {
+			x.nudge = now.Add(nudgeAfter)
+		}
 	}
 	if !x.nudge.IsZero() && !now.Before(x.nudge) {
 		x.lookAgain(now)
@@ -162,6 +167,8 @@ func (x *execution) begun(now time.Time) bool {
 	return now.Sub(x.began) > beginLimit && (x.asked || x.sh.unread() == 0) || x.s.out[0].held() || x.s.out[1].held()
 }
 
+func (x *execution) heldShell() heldShell { return heldShell{x.sh.pid, x.s.m.bashComm} }
+
 // lookAgain is for an interrupt that has changed nothing. Either the report was lost to it,
 // or the foreground never got it, being outside of the shell's process group or not yet
 // there: which, shows in whether the shell reads a line that is said to it.
@@ -170,16 +177,19 @@ func (x *execution) lookAgain(now time.Time) {
 	switch {
 	case !x.asked:
 		x.idleShell(now)
-		x.nudge = now.Add(nudgeAfter / 10)
+		x.nudge = now.Add(nudgeAfter)
+		if len(x.hit) == 1 { // what is there beside the shell now has begun since
+			x.nudge = now.Add(askAfter)
+		}
 	case x.idleShell(now):
 		x.nudge = now.Add(nudgeAfter) // it may not be idle: somebody else may have read the line
 	case x.nudges == maxNudges:
-	case x.hit.interruptMissed(x.s.ofRun(x.r), x.sh.pid, x.mayTrap()):
-		x.nudges++
-		x.nudge = now.Add(nudgeAfter)
-	case x.hit.wasted(x.sh.pid, x.s.m.bashComm):
+	case x.hit.wasted(x.heldShell()):
 		x.nudges++
 		x.interrupt = true
+	case x.hit.interruptMissed(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap()):
+		x.nudges++
+		x.nudge = now.Add(nudgeAfter)
 	case !x.mayTrap():
 		x.lookAtShell(now)
 	}
@@ -194,10 +204,7 @@ func (x *execution) lookAtShell(now time.Time) {
 	switch {
 	case was == 0:
 		x.nudge = now.Add(nudgeAfter / 10)
-	case was != reaped: // it goes on to start one child after the other; a burst hits it at many moments
-		x.nudges++
-		x.interrupt, x.bursts = true, burst
-	case x.deafAlone():
+	case was != reaped, x.deafAlone(): // it goes on to start one child after the other, or has lost it
 		x.nudges++
 		x.interrupt = true
 	}
@@ -232,14 +239,14 @@ func (x *execution) step(now time.Time) {
 	case rungTerm:
 		procs.signalAll(unix.SIGTERM, x.sh.pid)
 		procs.signalAll(unix.SIGCONT, 0)
-		x.interrupt, x.bursts = true, burst
+		x.interrupt = true
 	case rungKill:
 		// The shell stands still meanwhile: what it would start next is not to be killed but
 		// interrupted, or else it goes on to what comes after that.
 		_ = unix.Kill(x.sh.pid, unix.SIGSTOP)
 		procs.signalAll(unix.SIGKILL, x.sh.pid)
 		_ = unix.Kill(x.sh.pid, unix.SIGCONT)
-		x.interrupt, x.bursts = true, burst
+		x.interrupt = true
 	case rungShell:
 		_ = unix.Kill(x.sh.pid, unix.SIGSTOP) // or else it goes on to what comes next
 		procs.endAll(x.sh.pid, 0, leftoverGrace)
@@ -281,7 +288,7 @@ func (x *execution) nearest(now time.Time) time.Duration {
 			at = t
 		}
 	}
-	if soon := now.Add(burstEvery); x.interrupt && soon.Before(at) {
+	if soon := now.Add(retryEvery); x.interrupt && soon.Before(at) {
 		at = soon
 	}
 	return max(at.Sub(now), 0)
