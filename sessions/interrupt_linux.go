@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -12,9 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A hitList is what an interrupt has reached and that has not ended of it: by process, its
-// name at that moment.
-type hitList map[int]string
+// A hitList is what an interrupt has reached, by process.
+type hitList map[int]hit
+
+// A hit is what a process was when it was reached.
+type hit struct {
+	comm  string // its name, empty if that is not known
+	early bool   // it was not yet what it is to be, and the shell waited for it
+}
 
 // interruptForeground sends SIGINT to the shell and to what the run has started in its
 // process group, but for what is on the list already and is what it was then: at one go where
@@ -23,33 +29,41 @@ type hitList map[int]string
 // it. It adds them to the list.
 //
 // The shell gets another where it is seen to throw one away. Bash does so even if it has a trap.
-func (hit hitList) interruptForeground(session, run procSet, shell heldShell) {
-	for began := time.Now(); hit.interruptOnce(session, run, shell) && time.Since(began) < loseLimit; {
+func (l hitList) interruptForeground(session, run procSet, shell heldShell) {
+	for began := time.Now(); l.interruptOnce(session, run, shell) && time.Since(began) < loseLimit; {
 		time.Sleep(rand.N(holdEvery))
 	}
 }
 
-func (hit hitList) interruptOnce(session, run procSet, shell heldShell) (lost bool) {
-	before := foregroundOf(session, run, shell.pid)
+func (l hitList) interruptOnce(session, run procSet, shell heldShell) (lost bool) {
+	var before foreground
+	if len(l) == 0 {
+		before = foregroundOf(session, run, shell.pid)
+	}
 	waits, children := shell.hold()
 	defer shell.goOn()
-	if len(hit) == 0 && !before.others {
+	if len(l) == 0 && !before.others {
 		_ = unix.Kill(-shell.pid, unix.SIGINT)
-		after := foregroundOf(session, run, shell.pid)
-		after.goOn()
-		for pid := range after.mine { // its name may be another already
-			hit[pid] = cmp.Or(children[pid], before.mine[pid])
+		before.goOn()
+		lost = shell.lost() && waits
+		for pid, was := range children {
+			if !was.early { // or else only if it has not ended of it
+				l[pid] = was
+			}
 		}
-		return waits && shell.lost()
+		for pid := range foregroundOf(session, run, shell.pid).mine { // its name may be another already
+			l[pid] = cmp.Or(children[pid], before.mine[pid])
+		}
+		return lost
 	}
+	maps.DeleteFunc(children, func(pid int, _ hit) bool { return !run.has(labelOf(pid)) })
+	l.add(children)
 	_ = unix.Kill(shell.pid, unix.SIGINT)
-	hit[shell.pid] = shell.comm
-	maps.DeleteFunc(children, func(pid int, _ string) bool { return !run.has(labelOf(pid)) })
-	hit.add(children)
+	l[shell.pid] = hit{comm: shell.comm}
 	after := foregroundOf(session, run, shell.pid)
-	hit.add(after.mine)
+	l.add(after.mine)
 	after.goOn()
-	return waits && shell.lost()
+	return shell.lost() && waits
 }
 
 // A foreground is what is in a shell's process group.
@@ -66,7 +80,7 @@ func foregroundOf(session, run procSet, shell int) (f foreground) {
 			continue
 		} else if pid != shell && !run.has(labelOf(pid)) {
 			f.others = true
-		} else if f.mine[pid] = st.comm; st.state == 'T' && pid != shell && takesInterrupt(pid) {
+		} else if f.mine[pid] = (hit{comm: st.comm}); st.state == 'T' && pid != shell && takesInterrupt(pid) {
 			f.stopped = append(f.stopped, pid)
 		}
 	}
@@ -90,36 +104,51 @@ type heldShell struct {
 
 const (
 	// How long to look for a moment at which bash takes an interrupt, where it would be spoilt
-	// by it, where it is sure to lose it, and where it may. It goes on for holdEvery meanwhile.
+	// by it, where it is sure to lose it, and where it may. Meanwhile it goes on for up to
+	// holdEvery and longer and longer, since it may find no processor.
 	spoilLimit  = time.Second
 	loseLimit   = 150 * time.Millisecond
 	unsureLimit = 30 * time.Millisecond
 	holdEvery   = 500 * time.Microsecond
 
-	// dieLimit is how long what is interrupted may take to end for it to be seen.
+	// stopLimit is how long a shell may take to stop, dieLimit what is interrupted to end for it
+	// to be seen.
+	stopLimit = time.Second
 	dieLimit  = 20 * time.Millisecond
 	pollEvery = 50 * time.Microsecond
 )
 
-// hold stops the shell where a SIGINT is not lost on it, as far as that can be had, and reports
-// whether it waits for a command there, and its children in its process group.
+// hold stops the shell where a SIGINT is not lost on it, as far as that can be had, and returns
+// its children in its process group. Waits says that it waits for a command there and that no child
+// would do anything with SIGINT but end. A SIGCONT trap of the user's runs each time it goes on.
 func (h heldShell) hold() (waits bool, children hitList) {
 	for began := time.Now(); ; {
 		_ = unix.Kill(h.pid, unix.SIGSTOP)
-		waits, now, better := h.moment()
+		at, now := h.moment()
 		spent := time.Since(began)
-		if spent >= better {
-			return waits, now.names
+		if spent >= at.better(now) {
+			for pid, c := range now.group {
+				now.group[pid] = hit{c.comm, c.early && at == stageWait}
+			}
+			return at == stageWait && !h.anyCopes(), now.group
 		}
 		h.goOn()
-		time.Sleep(rand.N(holdEvery + spent/8)) // longer and longer, for want of a processor
+		time.Sleep(rand.N(holdEvery + spent/8))
 	}
 }
 
 func (h heldShell) goOn() { _ = unix.Kill(h.pid, unix.SIGCONT) }
 
-// moment tells whether a shell has been stopped where it waits for a command, what it has of
-// children, and how long it is worth to look for a better moment for an interrupt.
+// moment tells where a shell has been stopped, and what it has of children.
+func (h heldShell) moment() (at stage, now offspring) {
+	poll(stopLimit, func() bool {
+		st, ok := readStat(h.pid)
+		return !ok || st.state != 'R' && st.state != 'S'
+	})
+	return h.stage(), h.children()
+}
+
+// better is how long it is worth to look for a better moment for an interrupt.
 //
 // Bash waits for a command with SIGCHLD blocked. Right after it has put its handler of SIGINT in
 // place for that, and before it has noted the one to restore, the handler sends itself the signal
@@ -128,24 +157,19 @@ func (h heldShell) goOn() { _ = unix.Kill(h.pid, unix.SIGCONT) }
 // command may not be there yet to be interrupted. And a child that is not yet what it is to be
 // handles the signal as a shell does, to no effect, or goes on as a shell; but it may as well be a
 // subshell at work.
-func (h heldShell) moment() (waits bool, now offspring, better time.Duration) {
-	poll(spoilLimit, func() bool {
-		st, ok := readStat(h.pid)
-		return !ok || st.state != 'R' && st.state != 'S'
-	})
-	at := h.stage()
-	waits, now = at == stageWait, h.children()
+func (at stage) better(now offspring) time.Duration {
+	waits := at == stageWait
 	switch {
 	case at == stageHandler:
-		better = spoilLimit
-	case waits && (now.all == 0 || now.ended > 0):
-		better = loseLimit
+		return spoilLimit
+	case at == stageBusy, waits && (now.all == 0 || now.ended > 0):
+		return loseLimit
 	case waits && now.forked > 0:
-		better = unsureLimit
+		return unsureLimit
 	case at == stageFork, now.forked > 0:
-		better = unsureLimit / 2
+		return unsureLimit / 2
 	}
-	return waits, now, better
+	return 0
 }
 
 // lost reports whether a shell that waited for a command when it was sent an interrupt will throw
@@ -156,21 +180,39 @@ func (h heldShell) lost() bool {
 	return now.all > 0 && now.ended == now.all && now.interrupted == 0
 }
 
+// anyCopes reports whether any child ignores SIGINT, or has a handler of its own, or whether that
+// cannot be told. If such a child ends, it need not be by itself.
+func (h heldShell) anyCopes() bool {
+	return slices.ContainsFunc(childrenOf(h.pid), func(pid int) bool {
+		return alive(pid) && (labelOf(pid) == 0 || hasSignal(pid, "SigIgn:", syscall.SIGINT) ||
+			hasSignal(pid, "SigCgt:", syscall.SIGINT) && !h.forked(pid))
+	})
+}
+
+// forked reports whether a child is a copy of the shell.
+func (h heldShell) forked(pid int) bool {
+	own, err := readKernel("/proc/" + strconv.Itoa(h.pid) + "/cmdline")
+	child, err2 := readKernel("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	return err == nil && err2 == nil && bytes.Equal(own, child)
+}
+
 // A stage is how far a shell has come with a command, as far as it matters here.
 type stage int
 
 const (
 	stageNone    stage = iota
 	stageFork          // starts it
-	stageHandler       // may be setting what SIGINT does while it waits for it
+	stageHandler       // sets what SIGINT does while it waits for it
+	stageBusy          // may have done so just now; or is at work in a trap that it runs there
 	stageWait          // waits for it
 )
 
-// stage tells how far the shell had come when it was stopped.
+// stage tells how far the shell had come when it was stopped. Under job control it sets no handler,
+// and waits in another way.
 func (h heldShell) stage() stage {
 	dir := "/proc/" + strconv.Itoa(h.pid)
 	status, err := readKernel(dir + "/status")
-	if err != nil || !inSet(status, "SigBlk:", syscall.SIGCHLD) {
+	if st, ok := readStat(h.pid); err != nil || !ok || st.comm != h.comm || !inSet(status, "SigBlk:", syscall.SIGCHLD) {
 		return stageNone
 	}
 	if inSet(status, "SigBlk:", syscall.SIGINT) {
@@ -180,10 +222,14 @@ func (h heldShell) stage() stage {
 	if err != nil {
 		return stageNone
 	}
-	switch f := append(bytes.Fields(line), nil, nil); {
-	case string(f[0]) == strconv.Itoa(unix.SYS_WAIT4):
+	f := bytes.Fields(line)
+	switch call := string(f[0]); {
+	case call == "-1":
+		return stageBusy
+	case len(f) < 4:
+	case call == strconv.Itoa(unix.SYS_WAIT4) && string(f[3]) == "0x0": // no WNOHANG, no WUNTRACED
 		return stageWait
-	case string(f[0]) == "-1", string(f[0]) == strconv.Itoa(unix.SYS_RT_SIGACTION) && string(f[1]) == "0x2":
+	case call == strconv.Itoa(unix.SYS_RT_SIGACTION) && string(f[1]) == "0x2":
 		return stageHandler
 	}
 	return stageNone
@@ -191,33 +237,35 @@ func (h heldShell) stage() stage {
 
 // An offspring is what a shell has of children.
 type offspring struct {
-	names       hitList
+	group       hitList // those in its process group that have not ended
 	all         int
-	forked      int // those at work that are, by their name, not yet what they are to be
+	forked      int // those at work that are copies of the shell
 	busy        int // those at work
 	ended       int
 	interrupted int // those ended by SIGINT
 }
 
 func (h heldShell) children() (c offspring) {
-	c.names = hitList{}
+	c.group = hitList{}
 	for _, pid := range childrenOf(h.pid) {
 		st, ok := readStat(pid)
-		if ok && st.pgid == h.pid {
-			c.names[pid] = st.comm
-		}
 		c.all++
-		switch {
-		case !ok || st.state == 'Z' || st.state == 'X':
+		if !ok || st.state == 'Z' || st.state == 'X' {
 			c.ended++
 			if st.died.Signaled() && st.died.Signal() == syscall.SIGINT {
 				c.interrupted++
 			}
-		case st.state == 'R' || st.state == 'D':
+			continue
+		}
+		early := false
+		if st.state == 'R' || st.state == 'D' {
 			c.busy++
-			if st.comm == h.comm {
+			if early = st.comm == h.comm && h.forked(pid); early {
 				c.forked++
 			}
+		}
+		if st.pgid == h.pid {
+			c.group[pid] = hit{st.comm, early}
 		}
 	}
 	return c
@@ -231,12 +279,12 @@ func poll(limit time.Duration, cond func() bool) {
 }
 
 // add sends SIGINT to what is in the foreground and not on the list yet as what it is, and adds
-// it.
-func (hit hitList) add(foreground hitList) {
-	for pid, comm := range foreground {
-		if was, on := hit[pid]; !on || was != comm {
+// it: the last of a pipeline first, or it would end by itself once the one before it has.
+func (l hitList) add(foreground hitList) {
+	for _, pid := range slices.Backward(slices.Sorted(maps.Keys(foreground))) {
+		if now := foreground[pid]; l[pid].comm != now.comm {
 			_ = unix.Kill(pid, unix.SIGINT)
-			hit[pid] = comm
+			l[pid] = now
 		}
 	}
 }
@@ -247,33 +295,32 @@ func (hit hitList) add(foreground hitList) {
 // to the list and reports whether there were any.
 //
 // The shell gets the signal again too: the one before it may have lost. But not where it may
-// have a trap, which would be set off again; and then what is new in its own group may be what
-// the trap has started, to clean up, and is left alone if the interrupt reached anything that
-// the trap may have been set off by.
-func (hit hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap bool) (any bool) {
+// have a trap, which would be set off again; and then what is new in its own group is left
+// alone, since it may be what the trap has started, to clean up.
+func (l hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap bool) (any bool) {
 	newest := 0
 	missed := map[int]hitList{}
 	for _, pid := range run.pids() {
 		st, ok := readStat(pid)
-		if comm, was := hit[pid]; !ok || was && comm == st.comm || pid == shell.pid || !takesInterrupt(pid) {
+		if !ok || l[pid].comm == st.comm || pid == shell.pid || !takesInterrupt(pid) {
 			continue
 		}
 		if missed[st.pgid] == nil {
 			missed[st.pgid] = hitList{}
 		}
-		missed[st.pgid][pid] = st.comm
+		missed[st.pgid][pid] = hit{comm: st.comm}
 		if st.pgid != shell.pid {
 			newest = max(newest, st.pgid)
 		}
 	}
-	if mayTrap && len(hit) > 1 {
+	if mayTrap {
 		delete(missed, shell.pid)
 	}
 	if len(missed) == 0 {
 		return false
 	}
 	if newest == 0 && !mayTrap {
-		hit.interruptForeground(session, run, shell)
+		l.interruptForeground(session, run, shell)
 		return true
 	}
 	shell.hold()
@@ -281,24 +328,28 @@ func (hit hitList) interruptMissed(session, run procSet, shell heldShell, mayTra
 	if !mayTrap {
 		_ = unix.Kill(shell.pid, unix.SIGINT)
 	}
-	hit.add(missed[newest])
-	hit.add(missed[shell.pid])
+	l.add(missed[newest])
+	l.add(missed[shell.pid])
 	return true
 }
 
-// wasted reports whether all that an interrupt has reached beside the shell is gone, and
-// some of it may have thrown the signal away, upon which bash goes on as if there had been
-// none.
-func (hit hitList) wasted(shell heldShell) bool {
-	wasted := false
-	for pid, comm := range hit {
-		if pid == shell.pid {
-			continue
-		}
-		if st, ok := readStat(pid); ok && st.state != 'Z' {
+// gone reports whether all that an interrupt has reached beside the shell is gone.
+func (l hitList) gone(shell heldShell) bool {
+	for pid := range l {
+		if pid != shell.pid && alive(pid) {
 			return false
 		}
-		wasted = wasted || comm == shell.comm
 	}
-	return wasted
+	return true
+}
+
+// wasted reports whether all of that is gone, and some of it may have thrown the signal away, upon
+// which bash goes on as if there had been none, whether it has a trap or not.
+func (l hitList) wasted(shell heldShell) bool {
+	for _, was := range l {
+		if was.early {
+			return l.gone(shell)
+		}
+	}
+	return false
 }

@@ -51,6 +51,8 @@ func (hit hitList) interruptMissed(session, run procSet, shell heldShell, mayTra
 	return false
 }
 
+func (hit hitList) gone(heldShell) bool { return false }
+
 func (hit hitList) wasted(heldShell) bool { return false }
 
 func (s procSet) signalAll(sig syscall.Signal, but int) []int { return nil }

@@ -178,7 +178,7 @@ func (x *execution) lookAgain(now time.Time) {
 	case !x.asked:
 		x.idleShell(now)
 		x.nudge = now.Add(nudgeAfter)
-		if len(x.hit) == 1 { // what is there beside the shell now has begun since
+		if !x.mayTrap() && !x.s.untold && x.hit.gone(x.heldShell()) { // what there is has begun since
 			x.nudge = now.Add(askAfter)
 		}
 	case x.idleShell(now):

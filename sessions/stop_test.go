@@ -64,23 +64,28 @@ func TestInterruptSetsATrapOffOnce(t *testing.T) {
 	t.Parallel()
 	// What says go is not the shell, and is no bash: bash may lose what comes while it forks.
 	const work = "; sh -c 'echo go; exec sleep 600'; echo after"
-	const trap = `trap 'echo trapped; sleep 1; echo cleaned' INT`
+	const trap = `trap 'echo trapped; sleep 1; echo cleaned $?' INT`
+	const job, loop = "sleep 600 & :", "; echo go; while ((SECONDS < end)); do :; done; echo after"
 	for name, c := range map[string]struct{ before, code string }{
-		"of the run's code": {"true", trap + work},
-		"of before":         {trap, "true" + work},
-		"set by a function": {`clean() { ` + trap + `; }`, "clean" + work},
+		"of the run's code":  {job, trap + work},
+		"of before":          {trap + "; " + job, "true" + work},
+		"set by a function":  {`clean() { ` + trap + `; }; ` + job, "clean" + work},
+		"without a job":      {"true", trap + work},
+		"in a loop":          {"end=$((SECONDS + 3))", trap + loop},
+		"in a subshell":      {"true", trap + "; (echo go; sleep 600; :); echo after"},
+		"in a busy subshell": {"true", trap + "; (echo go; while :; do :; done); echo after"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
-			sessionstest.Run(t, s, c.before+"; sleep 600 & :")
+			sessionstest.Run(t, s, c.before)
 			sessionstest.Checkpoint(t, s)
 			run := sessionstest.Submit(t, s, sessions.RunRequest{Code: c.code})
 			sessionstest.AwaitOutput(t, run, "go\n")
 			if err := s.Interrupt(run.ID(), false); err != nil {
 				t.Fatal(err)
 			}
-			if res := sessionstest.Wait(t, run); res.Stdout != "go\ntrapped\ncleaned\nafter\n" {
+			if res := sessionstest.Wait(t, run); res.Stdout != "go\ntrapped\ncleaned 0\nafter\n" {
 				t.Errorf("%q", res.Stdout)
 			}
 		})
@@ -109,6 +114,41 @@ func TestInterruptSetsAHiddenTrapOffOnce(t *testing.T) {
 			}
 			if res := sessionstest.Wait(t, run); res.Stdout != "go\n1\n" {
 				t.Errorf("%q, want the trap once", res.Stdout)
+			}
+		})
+	}
+}
+
+// An interrupt ends a pipeline also where a job of an earlier run keeps it from reaching all of it
+// at one go; and it reaches nothing twice, nor the command after the one that has coped with it.
+func TestInterruptIsOneInterrupt(t *testing.T) {
+	t.Parallel()
+	const loop = "for ((i = 0; i < 20000 && n == 0; i++)); do "
+	for name, c := range map[string]struct {
+		before, code, out string
+		times             int
+	}{
+		"of a pipeline":          {"sleep 600 & :", "echo go; sleep 600 | cat; echo after", "go\n", 30},
+		"of what copes":          {"true", `echo go; sh -c 'trap "exit 0" INT; while :; do sleep 0.01; done' && /bin/echo after`, "go\nafter\n", 5},
+		"of a bash that copes":   {"true", `echo go; bash -c 'trap "exit 6" INT; while :; do :; done'; /bin/echo after $?`, "go\nafter 6\n", 5},
+		"under job control":      {"trap '((n++))' INT", "echo go; set -m; n=0; " + loop + "/bin/true; done; sleep 0.3; set +m; echo $n", "go\n\n1\n", 5}, // the empty line is of bash,
+		"of a loop of the waits": {"trap '((n++))' INT", "echo go; n=0; " + loop + "/bin/true & wait; done; sleep 0.3; echo $n", "go\n1\n", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+			sessionstest.Run(t, s, c.before)
+			sessionstest.Checkpoint(t, s)
+			for range c.times {
+				run := sessionstest.Submit(t, s, sessions.RunRequest{Code: c.code})
+				sessionstest.AwaitOutput(t, run, "go\n")
+				time.Sleep(10 * time.Millisecond) // any moment after it copes will do
+				if err := s.Interrupt(run.ID(), false); err != nil {
+					t.Fatal(err)
+				}
+				if res := sessionstest.Wait(t, run); res.Stdout != c.out {
+					t.Errorf("%q, want %q", res.Stdout, c.out)
+				}
 			}
 		})
 	}
