@@ -28,9 +28,10 @@ type hit struct {
 // Those ignore SIGINT, but not before they have come that far, and not if they chose to handle
 // it. It adds them to the list.
 //
-// The shell gets another where it is seen to throw one away. Bash does so even if it has a trap.
-func (l hitList) interruptForeground(session, run procSet, shell heldShell) {
-	for began := time.Now(); l.interruptOnce(session, run, shell) && time.Since(began) < loseLimit; {
+// The shell gets another where it is seen to throw one away, but not where it may have a trap: in
+// the wait builtin it looks the same, and there the trap would run twice.
+func (l hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) {
+	for began := time.Now(); l.interruptOnce(session, run, shell) && !mayTrap && time.Since(began) < loseLimit; {
 		time.Sleep(rand.N(holdEvery))
 	}
 }
@@ -47,9 +48,7 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell) (lost bool
 		before.goOn()
 		lost = shell.lost() && waits
 		for pid, was := range children {
-			if !was.early { // or else only if it has not ended of it
-				l[pid] = was
-			}
+			l[pid] = hit{comm: was.comm} // what has ended of it was not too early
 		}
 		for pid := range foregroundOf(session, run, shell.pid).mine { // its name may be another already
 			l[pid] = cmp.Or(children[pid], before.mine[pid])
@@ -123,10 +122,12 @@ const (
 // would do anything with SIGINT but end. A SIGCONT trap of the user's runs each time it goes on.
 func (h heldShell) hold() (waits bool, children hitList) {
 	for began := time.Now(); ; {
+		st, ok := readStat(h.pid)
+		stopped := ok && st.state == 'T' // by somebody else: it must not go on without the interrupt
 		_ = unix.Kill(h.pid, unix.SIGSTOP)
 		at, now := h.moment()
 		spent := time.Since(began)
-		if spent >= at.better(now) {
+		if stopped || spent >= at.better(now) {
 			for pid, c := range now.group {
 				now.group[pid] = hit{c.comm, c.early && at == stageWait}
 			}
@@ -295,8 +296,9 @@ func (l hitList) add(foreground hitList) {
 // to the list and reports whether there were any.
 //
 // The shell gets the signal again too: the one before it may have lost. But not where it may
-// have a trap, which would be set off again; and then what is new in its own group is left
-// alone, since it may be what the trap has started, to clean up.
+// have a trap, which would be set off again; and then what is new in its own group may be what
+// the trap has started, to clean up, and is left alone if the interrupt reached anything that the
+// trap may have been set off by: but for what it reached too early, which the shell waits for yet.
 func (l hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap bool) (any bool) {
 	newest := 0
 	missed := map[int]hitList{}
@@ -313,14 +315,14 @@ func (l hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap 
 			newest = max(newest, st.pgid)
 		}
 	}
-	if mayTrap {
-		delete(missed, shell.pid)
+	if mayTrap && len(l) > 1 {
+		maps.DeleteFunc(missed[shell.pid], func(pid int, _ hit) bool { return !l[pid].early })
 	}
-	if len(missed) == 0 {
+	if len(missed[newest])+len(missed[shell.pid]) == 0 {
 		return false
 	}
 	if newest == 0 && !mayTrap {
-		l.interruptForeground(session, run, shell)
+		l.interruptForeground(session, run, shell, mayTrap)
 		return true
 	}
 	shell.hold()

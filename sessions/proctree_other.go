@@ -43,7 +43,7 @@ type heldShell struct {
 	comm string
 }
 
-func (hit hitList) interruptForeground(session, run procSet, shell heldShell) {
+func (hit hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) {
 	_ = unix.Kill(-shell.pid, unix.SIGINT)
 }
 

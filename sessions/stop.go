@@ -28,7 +28,7 @@ const (
 	askLimit    = 2 * time.Second
 
 	// maxNudges is how often at most.
-	maxNudges = 10
+	maxNudges = 30
 
 	// beginLimit is when a run has begun, whatever it looks like.
 	beginLimit = 50 * time.Millisecond
@@ -107,7 +107,7 @@ func (x *execution) climb(now time.Time) {
 		x.interrupt = false
 		x.sent = true
 		x.hit, x.reaped = hitList{}, 0
-		x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell())
+		x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap())
 		now = time.Now()
 		x.nudge = now.Add(askAfter)
 		if x.asked {
@@ -207,6 +207,9 @@ func (x *execution) lookAtShell(now time.Time) {
 	case was != reaped, x.deafAlone(): // it goes on to start one child after the other, or has lost it
 		x.nudges++
 		x.interrupt = true
+	default: // it may just not have come to do anything
+		x.nudges++
+		x.nudge = now.Add(nudgeAfter)
 	}
 }
 

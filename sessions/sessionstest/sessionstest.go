@@ -145,7 +145,8 @@ func AwaitOutput(t testing.TB, r *sessions.Run, want string) {
 
 // Checkpoint returns once the engine has saved the state that the session is in: from then
 // on a shell that is killed comes back with it. The session must have nothing to do. The
-// gate is what the idle shell writes: nothing but its state comes to so much.
+// gate is what the idle shell writes: nothing but its state comes to so much, and it sleeps only
+// once it has written all of it.
 func Checkpoint(t testing.TB, s *sessions.Session) {
 	t.Helper()
 	const atLeast = 1000
@@ -158,7 +159,8 @@ func Checkpoint(t testing.TB, s *sessions.Session) {
 	}
 	Await(t, "a checkpoint", func() bool {
 		io, _ := os.ReadFile("/proc/" + pid + "/io")
-		return written(string(io)) > before+atLeast
+		status, _ := os.ReadFile("/proc/" + pid + "/status")
+		return written(string(io)) > before+atLeast && strings.Contains(string(status), "State:\tS")
 	})
 }
 
