@@ -223,11 +223,10 @@ func (h heldShell) stage() stage {
 	if err != nil {
 		return stageNone
 	}
-	f := bytes.Fields(line)
+	f := append(bytes.Fields(line), nil, nil, nil, nil)
 	switch call := string(f[0]); {
 	case call == "-1":
 		return stageBusy
-	case len(f) < 4:
 	case call == strconv.Itoa(unix.SYS_WAIT4) && string(f[3]) == "0x0": // no WNOHANG, no WUNTRACED
 		return stageWait
 	case call == strconv.Itoa(unix.SYS_RT_SIGACTION) && string(f[1]) == "0x2":
@@ -322,7 +321,7 @@ func (l hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap 
 		return false
 	}
 	if newest == 0 && !mayTrap {
-		l.interruptForeground(session, run, shell, mayTrap)
+		l.interruptForeground(session, run, shell, false)
 		return true
 	}
 	shell.hold()

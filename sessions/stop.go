@@ -207,7 +207,7 @@ func (x *execution) lookAtShell(now time.Time) {
 	case was != reaped, x.deafAlone(): // it goes on to start one child after the other, or has lost it
 		x.nudges++
 		x.interrupt = true
-	default: // it may just not have come to do anything
+	case x.hit.gone(x.heldShell()): // it may just not have come to do anything
 		x.nudges++
 		x.nudge = now.Add(nudgeAfter)
 	}

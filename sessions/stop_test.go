@@ -122,6 +122,8 @@ func TestInterruptSetsAHiddenTrapOffOnce(t *testing.T) {
 // at one go; and it reaches nothing twice, nor the command after the one that has coped with it.
 func TestInterruptIsOneInterrupt(t *testing.T) {
 	t.Parallel()
+	const cleanUp = `trap clean INT; clean() { end=$((${EPOCHREALTIME/./} + 350000))
+		while ((${EPOCHREALTIME/./} < end)); do :; done; sleep 0.6; echo cleaned $?; exit; }; echo go; while :; do :; done`
 	const loop = "for ((i = 0; i < 20000 && n == 0; i++)); do "
 	for name, c := range map[string]struct {
 		before, code, out string
@@ -130,6 +132,7 @@ func TestInterruptIsOneInterrupt(t *testing.T) {
 		"of a pipeline":        {"sleep 600 & :", "echo go; sleep 600 | cat; echo after", "go\n", 30},
 		"of what copes":        {"true", `sh -c 'trap "exit 0" INT; echo go; while :; do sleep 0.01; done' && /bin/echo after`, "go\nafter\n", 5},
 		"of a bash that copes": {"true", `bash -c 'trap "exit 6" INT; echo go; while :; do :; done'; /bin/echo after $?`, "go\nafter 6\n", 5},
+		"of a clean-up":        {"echo '" + cleanUp + "' >clean", "bash clean", "go\ncleaned 0\n", 1},
 		"under job control":    {"trap '((n++))' INT", "echo go; set -m; n=0; " + loop + "/bin/true; done; sleep 0.3; set +m; echo $n", "go\n1\n", 5},
 	} {
 		t.Run(name, func(t *testing.T) {
