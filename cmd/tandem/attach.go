@@ -34,6 +34,9 @@ const (
 	// mostAhead is how many lines may be typed while the server has not answered the first.
 	mostAhead = 64
 
+	// mostPresses is how many times Ctrl-C may be pressed before the first is heeded.
+	mostPresses = 16
+
 	// assistLimit is how long what only helps, Tab and the history, waits for the server.
 	assistLimit = 3 * time.Second
 )
@@ -93,27 +96,25 @@ type attached struct {
 	lines   *bufio.Reader // where there is no terminal
 	keys    *keyFilter    // where there is one
 	history *past
-	presses chan struct{} // of Ctrl-C
-	detach  chan struct{} // a press of Ctrl-]
+	presses chan func(context.Context) error // of Ctrl-C: what each is for
+	detach  chan struct{}                    // a press of Ctrl-]
 
 	greeted  bool // of the session's goroutine
 	overflow bool // of the goroutine that reads lines: the editor has dropped a part of this one
 
 	interrupts atomic.Int64 // how often Ctrl-C was pressed
 
-	// Of the goroutine that heeds Ctrl-C.
-	pressed  time.Time // when it was pressed last
-	pressing string    // for which run
-
-	mu      sync.Mutex
-	mine    map[string]bool // ids of runs that were entered here
-	running string          // the run that is on
-	asked   *ws.Command     // one that was asked for here, and is not known to have begun
+	mu       sync.Mutex
+	mine     map[string]bool // ids of runs that were entered here
+	running  string          // the run that is on
+	asked    *ws.Command     // one that was asked for here, and is not known to have begun
+	pressed  time.Time       // when Ctrl-C was pressed last
+	pressing string          // for which run
 }
 
 func newAttached(p process, name string, view bool) *attached {
 	a := &attached{
-		name: name, view: view, mine: map[string]bool{}, presses: make(chan struct{}, 1), detach: make(chan struct{}, 1),
+		name: name, view: view, mine: map[string]bool{}, presses: make(chan func(context.Context) error, mostPresses), detach: make(chan struct{}, 1),
 		out: &screen{stdout: p.stdout, stderr: p.stderr},
 	}
 	a.history = &past{skip: func() bool { return a.on() != "" }}
@@ -192,23 +193,21 @@ func (a *attached) heed(ctx context.Context, cancel context.CancelCauseFunc, sig
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	for {
-		interrupt := false
+		var do func(context.Context) error
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.detach:
-		case <-a.presses:
-			interrupt = true
+		case do = <-a.presses:
 		case sig := <-signals:
-			if interrupt = sig == os.Interrupt && !a.view; interrupt {
-				a.interrupts.Add(1)
+			if sig == os.Interrupt && !a.view {
+				do = a.interrupt()
 			}
 		}
-		if !interrupt {
+		if do == nil {
 			cancel(errDetach)
 			return
 		}
-		do := a.interrupt()
 		asking.Go(func() {
 			if err := a.tell(ctx, do(ctx)); err != nil {
 				cancel(err)
@@ -217,16 +216,19 @@ func (a *attached) heed(ctx context.Context, cancel context.CancelCauseFunc, sig
 	}
 }
 
-// press is called with a key that is not the editor's.
+// press is called with a key that is not the editor's. What Ctrl-C is for is what is on now, not what
+// is on by the time it is heeded.
 func (a *attached) press(key byte) {
-	to := a.detach
 	if key == keyInterrupt && !a.view {
-		a.interrupts.Add(1)
-		to = a.presses
+		select {
+		case a.presses <- a.interrupt():
+		default: // there are enough to be heeded
+		}
+		return
 	}
 	select {
-	case to <- struct{}{}:
-	default: // one is to be heeded anyway
+	case a.detach <- struct{}{}:
+	default:
 	}
 }
 
@@ -389,12 +391,13 @@ func (a *attached) endOfInput(ctx context.Context, err error) error {
 	return a.tell(ctx, a.s.CloseInput(ctx, running))
 }
 
-// interrupt returns what interrupts what runs, by force when that was asked for a moment ago, or
-// what was asked for and has not begun.
+// interrupt notes that Ctrl-C was pressed. It returns what interrupts what runs now, by force when
+// that was asked for a moment ago, or what was asked for and has not begun.
 func (a *attached) interrupt() func(context.Context) error {
+	a.interrupts.Add(1)
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	running, asked := a.running, a.asked
-	a.mu.Unlock()
 	switch {
 	case running == "" && asked == nil:
 		return func(context.Context) error { return nil }
