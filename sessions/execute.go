@@ -99,6 +99,7 @@ func (x *execution) run() (outcome, error) {
 		if err != nil || !again {
 			return o, err
 		}
+		s.unenv = "" // it has not come to have the run's environment
 		s.replaceShell(x.death)
 		x.death = death{}
 		if s.sh != nil && r.req.Cwd != "" {
@@ -172,10 +173,11 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		return pump, err
 	}
 	if len(r.req.Env) > 0 {
-		if err := os.WriteFile(filepath.Join(s.dir, "unenv"), []byte(sh.unenv(r.req.Env)), 0o600); err != nil {
+		s.unenvs++ // the shell may not have come to the last one yet
+		s.unenv = "unenv" + strconv.Itoa(s.unenvs%2)
+		if err := os.WriteFile(filepath.Join(s.dir, s.unenv), []byte(sh.unenv(r.req.Env)), 0o600); err != nil {
 			return pump, err
 		}
-		s.ownEnv = true
 	}
 	if err := s.runLabel(x.n).attach(sh.pid); err != nil {
 		s.log.Debug("label run", "error", err)

@@ -108,9 +108,9 @@ func (s *Session) tame() {
 
 // dropEnv gives the variables of the last run's own environment back the values they had.
 func (s *Session) dropEnv() {
-	if s.ownEnv {
-		s.sh.say(s.sh.run("unenv"))
-		s.ownEnv = false
+	if s.unenv != "" {
+		s.sh.say(s.sh.run(s.unenv))
+		s.unenv = ""
 	}
 }
 

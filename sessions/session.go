@@ -103,7 +103,8 @@ type Session struct {
 	dirty      bool      // a run has ended since
 	fresh      bool      // nothing has run yet in the shell, which has the manager's environment
 	syncs      uint64    // number of the last sync
-	ownEnv     bool      // the last run had an environment of its own, not yet taken back
+	unenv      string    // the file that takes the last run's own environment back, "": that was done
+	unenvs     int       // how many there were
 	ended      bool      // its processes have been ended
 	needSync   bool      // an interrupt was sent: have the shell answer before the next run
 	alarm      alarm

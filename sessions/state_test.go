@@ -341,6 +341,28 @@ func TestRunEnvironment(t *testing.T) {
 	}
 }
 
+// It is taken back before the next run begins, also where that comes at once and has one of its own.
+func TestRunEnvironmentInQuickSuccession(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "export MINE=mine")
+	for _, end := range []string{":", "exit 3", "exec true"} {
+		for _, names := range [][]string{{"A"}, {"B", "MINE"}, {"A"}, {"C"}, {"A", "B"}, {"MINE"}} {
+			var runs []*sessions.Run
+			for _, name := range names {
+				runs = append(runs, sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo $A$B$C$MINE", Env: map[string]string{name: "secret"}}))
+			}
+			for _, run := range runs {
+				sessionstest.Wait(t, run)
+			}
+			sessionstest.RunRequest(t, s, sessions.RunRequest{Code: end, Env: map[string]string{"MINE": "secret", "D": "secret"}})
+			if r := sessionstest.Run(t, s, `echo "$(compgen -v | grep -x '[A-D]')" $MINE`); r.Stdout != " mine\n" {
+				t.Fatalf("after %s: %q", end, r.Stdout)
+			}
+		}
+	}
+}
+
 func TestRunDirectory(t *testing.T) {
 	t.Parallel()
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
