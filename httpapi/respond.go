@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -233,8 +235,8 @@ func unboundBody(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 }
 
-// readJSON decodes the body, one JSON object of a bounded length, into v. Fields
-// that v does not have are ignored. An empty body leaves v as it is where optional says
+// readJSON decodes the body, one JSON object of a bounded length, into v, which points to a
+// struct. Fields that v does not have are ignored. An empty body leaves v as it is where optional says
 // so; Content-Type is not looked at.
 func (a *api) readJSON(w http.ResponseWriter, r *http.Request, v any, optional bool) error {
 	body, err := a.readBody(w, r)
@@ -280,20 +282,49 @@ func decodeJSON(body []byte, v any, optional bool) error {
 	case body[0] != '{':
 		return invalid("the body must be a JSON object")
 	}
-	err := json.Unmarshal(body, v)
-	if err == nil {
-		return nil
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(body, &raw); err != nil {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return invalid("the body is not one JSON object: %v at byte %d", syntax, syntax.Offset)
+		}
+		return invalid("the body is not one JSON object")
 	}
-	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return invalid("the field %q must be %s, not a JSON %s", wrong.Field, jsonName(wrong.Type), wrong.Value)
+	return decodeFields(raw, reflect.ValueOf(v).Elem())
+}
+
+// decodeFields gives each field of into, a struct, what raw has by exactly its name. The json
+// package alone would take a name in any case, and of two of them the later one.
+func decodeFields(raw map[string]json.RawMessage, into reflect.Value) error {
+	for i := range into.NumField() {
+		name := into.Type().Field(i).Tag.Get("json")
+		value, ok := raw[name]
+		if !ok {
+			continue
+		}
+		err := json.Unmarshal(value, into.Field(i).Addr().Interface())
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return invalid("the field %q must be %s, not a JSON %s", name+wrongKey(value, into.Field(i)), jsonName(wrong.Type), wrong.Value)
+		}
+		if err != nil {
+			return err // the field's own refusal
+		}
 	}
-	if own, ok := errors.AsType[*refusal](err); ok {
-		return own
+	return nil
+}
+
+// wrongKey is the first key, behind a dot, whose value in an object of strings is none; "" where
+// value is no such object at all, or field is for something else.
+func wrongKey(value json.RawMessage, field reflect.Value) string {
+	var raw map[string]json.RawMessage
+	if field.Kind() != reflect.Map || json.Unmarshal(value, &raw) != nil {
+		return ""
 	}
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return invalid("the body is not one JSON object: %v at byte %d", syntax, syntax.Offset)
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
+		if json.Unmarshal(raw[key], new(string)) != nil {
+			return "." + key
+		}
 	}
-	return invalid("the body is not one JSON object")
+	return ""
 }
 
 // jsonName says what a Go type is called in JSON.

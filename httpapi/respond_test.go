@@ -36,7 +36,12 @@ func TestDecodeRunBody(t *testing.T) {
 		{`{"code":"a","timeout_ms":1.5}`, `the field "timeout_ms" must be a whole number`},
 		{`{"code":"a","detach":1}`, `the field "detach" must be true or false`},
 		{`{"code":"a","env":[]}`, `the field "env" must be an object of strings`},
-		{`{"code":"a","env":{"A":1}}`, `must be a string`},
+		{`{"code":"a","env":{"B":"b","A":1}}`, `the field "env.A" must be a string, not a JSON number`},
+		{`{"code":"a","env":5}`, `the field "env" must be an object of strings, not a JSON number`},
+		{`{"code":"a","CODE":"b","Code":"c"}`, `a 0s stdin 0 ""`},
+		{`{"command":"a","Code":"b","Timeout_MS":1,"Timeout":2,"STDIN":"x"}`, `a 0s stdin 0 ""`},
+		{`{"code":"a","Timeout_MS":"x","Env":5,"Stdin":5}`, `a 0s stdin 0 ""`},
+		{`{"code":"a","code":"b"}`, `b 0s stdin 0 ""`},
 		{`{"code":"a","stdin":5}`, `the field "stdin" must be true or a string`},
 	} {
 		var in runBody
