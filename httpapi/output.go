@@ -34,7 +34,7 @@ func (a *api) runOutput(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	wait, err := patience(r.URL.Query())
+	wait, err := patience(r)
 	if err != nil {
 		return err
 	}

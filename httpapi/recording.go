@@ -21,7 +21,10 @@ func (a *api) record(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	query := r.URL.Query()
+	query, err := queryOf(r)
+	if err != nil {
+		return err
+	}
 	format, err := recordingFormat(query)
 	if err != nil {
 		return err

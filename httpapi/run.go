@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -338,7 +337,7 @@ func (a *api) getRun(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	wait, err := patience(r.URL.Query())
+	wait, err := patience(r)
 	if err != nil {
 		return err
 	}
@@ -372,7 +371,7 @@ func (a *api) writeStdin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	closing, err := flag(r.URL.Query(), "close")
+	closing, err := flag(r, "close")
 	if err != nil {
 		return err
 	}
@@ -435,12 +434,16 @@ func feed(r *http.Request, run *sessions.Run) (total int64, err error) {
 }
 
 // flag reads a yes or no from the query.
-func flag(query url.Values, name string) (bool, error) {
+func flag(r *http.Request, name string) (bool, error) {
+	query, err := queryOf(r)
+	if err != nil {
+		return false, err
+	}
 	switch query.Get(name) {
 	case "", "0", "false":
 		return false, nil
 	case "1", "true":
 		return true, nil
 	}
-	return false, invalid("the query parameter %q must be 1 or 0, not %.40q", name, query.Get(name))
+	return false, invalid("the query parameter %q must be 1 or true, 0 or false, not %.40q", name, query.Get(name))
 }

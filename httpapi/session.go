@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -185,7 +184,11 @@ func (a *api) done(w http.ResponseWriter) error {
 // those SDKs have no second, stronger call to make when a command ignores the first; and
 // where nothing runs it answers 200, since then what the caller wants is so already.
 func (a *api) interruptCommand(w http.ResponseWriter, r *http.Request) error {
-	id := r.URL.Query().Get("id")
+	query, err := queryOf(r)
+	if err != nil {
+		return err
+	}
+	id := query.Get("id")
 	if id == "" {
 		return invalid(`the query parameter "id" is missing; it must be the id of a session`)
 	}
@@ -201,22 +204,30 @@ func (a *api) interruptCommand(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// position reads a journal position from the query. Absent, it is nil.
-func position(query url.Values, name string) (*uint64, error) {
-	if !query.Has(name) {
-		return nil, nil
+// queryOf is what a request's address asks for beside its path, all of it or nothing: a part that
+// cannot be read is none that is absent.
+func queryOf(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("the query is malformed: %v", err)
 	}
-	return parsePosition(fmt.Sprintf("the query parameter %q", name), query.Get(name))
+	return query, nil
 }
 
 // resumePosition is where a client wants a stream to go on: after the last event it saw,
 // as a browser's EventSource tells by itself when it reconnects, or else after "after".
 func resumePosition(r *http.Request) (*uint64, error) {
-	after, err := position(r.URL.Query(), "after")
+	query, err := queryOf(r)
+	if err != nil {
+		return nil, err
+	}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		return parsePosition("the header Last-Event-ID", last)
 	}
-	return after, err
+	if !query.Has("after") {
+		return nil, nil
+	}
+	return parsePosition(`the query parameter "after"`, query.Get("after"))
 }
 
 func parsePosition(what, s string) (*uint64, error) {
@@ -228,7 +239,11 @@ func parsePosition(what, s string) (*uint64, error) {
 }
 
 // patience reads from the query how long a request is willing to wait, in ms.
-func patience(query url.Values) (time.Duration, error) {
+func patience(r *http.Request) (time.Duration, error) {
+	query, err := queryOf(r)
+	if err != nil {
+		return 0, err
+	}
 	if !query.Has("wait") {
 		return 0, nil
 	}
