@@ -321,10 +321,10 @@ func (c *conn) run(req request) {
 		Stdin: req.Stdin, StdinText: stdinText(req), By: door, Context: c.asked,
 		OnQueued: func(ahead int) { c.outbox.putNow(answer{text: appendQueued(nil, id, req.Ref, ahead)}) },
 	})
+	if fresh && !created {
+		c.setRef(id, nil)
+	}
 	if err != nil {
-		if fresh {
-			c.setRef(id, nil)
-		}
 		c.fail(req.Ref, err)
 		return
 	}
@@ -332,8 +332,7 @@ func (c *conn) run(req request) {
 		c.in.asked = append(unfinished(c.in.asked), run)
 	}
 	if !created {
-		c.setRef(id, req.Ref)
-		c.answer(answer{again: run})
+		c.answer(answer{again: run, ref: req.Ref})
 	}
 }
 
@@ -374,6 +373,17 @@ func (c *conn) setRef(runID string, ref *string) {
 		return
 	}
 	c.refs[runID] = ref
+}
+
+// claimRef gives a run its ref, unless it has one.
+func (c *conn) claimRef(runID string, ref *string) bool {
+	c.refMu.Lock()
+	defer c.refMu.Unlock()
+	if c.refs[runID] != nil {
+		return false
+	}
+	c.refs[runID] = ref
+	return true
 }
 
 // refOf is what the encoder asks, in the writer's goroutine.

@@ -65,9 +65,9 @@ func (e *Encoder) AppendEntry(dst []byte, s *sessions.Session, entry sessions.En
 	case sessions.Terminal:
 		return e.appendOutput(dst, TypeTerminal, s, entry)
 	case sessions.RunStarted:
-		return e.appendStarted(dst, &entry.Pos, entry.Info)
+		return e.appendStarted(dst, &entry.Pos, entry.Info, e.ref(entry.Info.ID, false))
 	case sessions.RunFinished:
-		return e.appendFinished(dst, &entry.Pos, entry.Info)
+		return appendFinished(dst, &entry.Pos, entry.Info, e.ref(entry.Info.ID, true))
 	case sessions.ShellRestarted:
 		dst = appendNum(appendType(dst, TypeShellRestarted), "pos", entry.Pos)
 		dst = appendStr(dst, "cause", string(entry.Restart.Cause))
@@ -98,7 +98,7 @@ func (e *Encoder) appendOutput(b []byte, typ string, s *sessions.Session, entry 
 
 // appendStarted appends run.started; without a position when it is told again, outside
 // the journal, to one who asked for a run that is there already.
-func (e *Encoder) appendStarted(b []byte, pos *uint64, run *sessions.RunInfo) []byte {
+func (e *Encoder) appendStarted(b []byte, pos *uint64, run *sessions.RunInfo, ref *string) []byte {
 	e.learn(run)
 	b = appendPos(appendType(b, TypeRunStarted), pos)
 	b = appendStr(b, "run_id", run.ID)
@@ -107,11 +107,10 @@ func (e *Encoder) appendStarted(b []byte, pos *uint64, run *sessions.RunInfo) []
 	b = appendCode(b, run)
 	b = appendStr(b, "cwd", run.Cwd)
 	b = appendNum(b, "started_at", uint64(max(0, run.StartedAt.UnixMilli())))
-	b = e.appendRefOf(b, run.ID, false)
-	return append(b, '}')
+	return append(appendRef(b, ref), '}')
 }
 
-func (e *Encoder) appendFinished(b []byte, pos *uint64, run *sessions.RunInfo) []byte {
+func appendFinished(b []byte, pos *uint64, run *sessions.RunInfo, ref *string) []byte {
 	b = appendPos(appendType(b, TypeRunFinished), pos)
 	b = appendStr(b, "run_id", run.ID)
 	b = appendStr(b, "reason", string(run.Reason))
@@ -129,8 +128,7 @@ func (e *Encoder) appendFinished(b []byte, pos *uint64, run *sessions.RunInfo) [
 	if run.Detail != "" {
 		b = appendStr(b, "message", run.Detail)
 	}
-	b = e.appendRefOf(b, run.ID, true)
-	return append(b, '}')
+	return append(appendRef(b, ref), '}')
 }
 
 func (e *Encoder) appendGap(b []byte, entry sessions.Entry) []byte {
@@ -143,16 +141,16 @@ func (e *Encoder) appendGap(b []byte, entry sessions.Entry) []byte {
 			b = append(b, ',')
 		}
 		run := &entry.Gap.Finished[i]
-		b = e.appendFinished(b, &run.Last, run)
+		b = appendFinished(b, &run.Last, run, e.ref(run.ID, true))
 	}
 	return append(b, ']', '}')
 }
 
-func (e *Encoder) appendRefOf(b []byte, runID string, last bool) []byte {
+func (e *Encoder) ref(runID string, last bool) *string {
 	if e.refOf == nil {
-		return b
+		return nil
 	}
-	return appendRef(b, e.refOf(runID, last))
+	return e.refOf(runID, last)
 }
 
 // maxIDs bounds what an Encoder remembers. Output of an older run is rare, and is looked

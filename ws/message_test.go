@@ -293,6 +293,21 @@ func TestEventMessages(t *testing.T) {
 	}
 }
 
+// The end of a run that is told in a gap is told to every request for it, once.
+func TestRepeatsInAGap(t *testing.T) {
+	t.Parallel()
+	c := newConn(New(Config{}))
+	second, third := "second", "third"
+	c.out.repeats = map[string][]*string{"x": {&second, &third}, "y": {&second}}
+	gap := sessions.Entry{Pos: 1, Kind: sessions.Gap, Gap: &sessions.GapInfo{To: 9, Finished: []sessions.RunInfo{{ID: "x", Last: 5}}}}
+	c.addEvent(gap)
+	c.addEvent(gap)
+	got := string(c.out.buf)
+	if strings.Count(got, `"ref":"second"`) != 1 || strings.Count(got, `"ref":"third"`) != 1 || len(c.out.repeats) != 1 {
+		t.Errorf("got %q, and to be told are %v", got, c.out.repeats)
+	}
+}
+
 func TestOutputDoesNotAllocate(t *testing.T) {
 	enc := Encoder{ids: map[uint64]string{1: "one"}}
 	e := sessions.Entry{Kind: sessions.Stdout, Run: 1, Data: []byte(strings.Repeat("some text\n", 100))}

@@ -29,6 +29,9 @@ const (
 	// outboxSize is how many answers may wait for the writer before the reader waits.
 	outboxSize = 64
 
+	// maxRepeats is how many refs beside the first one connection may give one run.
+	maxRepeats = 64
+
 	// keepBuffer is the largest buffer that is kept for the next who has something to write.
 	keepBuffer = 256 << 10
 
@@ -62,6 +65,10 @@ type outbound struct {
 	delay   *time.Timer
 	delayed <-chan time.Time // delay's, while an acknowledgement waits
 	ticked  uint64           // pos at the last tick
+
+	// repeats are the refs of requests for unfinished runs that had a ref on this connection
+	// already, by run id.
+	repeats map[string][]*string
 }
 
 // A span is the positions from from up to to.
@@ -79,6 +86,7 @@ type answer struct {
 	text  []byte        // a message
 	pong  []byte        // the payload of a ping to answer; not nil
 	again *sessions.Run // asked for again: tell what of it has gone by
+	ref   *string       // and this is that request's
 	feed  *sessions.Run // acknowledge its stdin from now on
 }
 
@@ -260,7 +268,7 @@ func (c *conn) tell(a answer) {
 	case a.pong != nil:
 		c.out.frame(opPong, a.pong)
 	case a.again != nil:
-		c.tellAgain(a.again)
+		c.tellAgain(a.again, a.ref)
 	case a.feed != nil:
 		c.out.feeds = append(c.out.feeds, feed{run: a.feed})
 		c.out.owed = true
@@ -269,19 +277,57 @@ func (c *conn) tell(a answer) {
 
 // tellAgain answers a request for a run that was there already. What the journal has yet
 // to bring needs nothing; what has gone by on this connection, or before it, is told once
-// more, without a position, because it has no place here.
-func (c *conn) tellAgain(run *sessions.Run) {
+// more, without a position, because it has no place here. What is yet to come has the ref
+// of the first request alone, and is told once more for each later one: see tellRepeats.
+func (c *conn) tellAgain(run *sessions.Run, ref *string) {
 	o := &c.out
 	info := run.Info()
-	if info.State == sessions.RunQueued {
-		o.text(appendQueued(nil, info.ID, c.refOf(info.ID, false), ahead(c.session, run)))
+	if len(o.repeats[info.ID]) >= maxRepeats {
+		f, _ := faultOf(&sessions.Error{Kind: sessions.ErrTooMany, Message: "this connection has asked too often for this run: wait for its end"})
+		o.text(appendError(nil, ref, f))
 		return
 	}
-	if !info.StartedAt.IsZero() && info.First < o.pos {
-		o.text(o.enc.appendStarted(nil, nil, &info))
+	switch {
+	case info.State == sessions.RunQueued:
+		o.text(appendQueued(nil, info.ID, ref, ahead(c.session, run)))
+	case !info.StartedAt.IsZero() && info.First < o.pos:
+		o.text(o.enc.appendStarted(nil, nil, &info, ref))
 	}
 	if info.State == sessions.RunDone && info.Last < o.pos {
-		o.text(o.enc.appendFinished(nil, nil, &info))
+		o.text(appendFinished(nil, nil, &info, ref))
+		return
+	}
+	if ref != nil && !c.claimRef(info.ID, ref) {
+		if o.repeats == nil {
+			o.repeats = map[string][]*string{}
+		}
+		o.repeats[info.ID] = append(o.repeats[info.ID], ref)
+	}
+}
+
+// tellRepeats tells what an entry says of the start or the ends of runs once more for each
+// later request for them.
+func (c *conn) tellRepeats(e sessions.Entry) {
+	o := &c.out
+	if len(o.repeats) == 0 {
+		return
+	}
+	var ended []sessions.RunInfo
+	switch e.Kind {
+	case sessions.RunStarted:
+		for _, ref := range o.repeats[e.Info.ID] {
+			o.text(o.enc.appendStarted(nil, nil, e.Info, ref))
+		}
+	case sessions.RunFinished:
+		ended = []sessions.RunInfo{*e.Info}
+	case sessions.Gap:
+		ended = e.Gap.Finished
+	}
+	for i := range ended {
+		for _, ref := range o.repeats[ended[i].ID] {
+			o.text(appendFinished(nil, nil, &ended[i], ref))
+		}
+		delete(o.repeats, ended[i].ID)
 	}
 }
 
@@ -423,6 +469,7 @@ func (c *conn) addEvent(e sessions.Entry) {
 	o.message = o.enc.AppendEntry(o.message[:0], c.session, e)
 	o.text(o.message)
 	o.pos = e.End()
+	c.tellRepeats(e)
 }
 
 func (c *conn) flushIfLarge() error {

@@ -600,8 +600,11 @@ func TestSameRunAgain(t *testing.T) {
 	if m := q.until(ws.TypeRunFinished); m.Ref != "2" {
 		t.Errorf("finished: %+v", m)
 	}
-	if m := q.until(ws.TypeRunFinished); m.Ref != "w2" {
-		t.Errorf("finished: %+v", m)
+	// Each request has its answer: the first one the events, the later one copies of them.
+	for _, typ := range []string{ws.TypeRunStarted, ws.TypeRunFinished} {
+		if first, second := q.until(typ), q.next(); first.Ref != "w" || !first.Placed || second.Type != typ || second.RunID != "z" || second.Ref != "w2" || second.Placed {
+			t.Errorf("%s: %+v and %+v", typ, first, second)
+		}
 	}
 	if m := p.until(ws.TypeRunFinished); m.Ref != "1" || string(p.out["stdout"]) != "once\nin\n" {
 		t.Errorf("finished: %+v %q", m, p.out["stdout"])
@@ -611,6 +614,37 @@ func TestSameRunAgain(t *testing.T) {
 	started, ended := q.next(), q.next()
 	if started.Type != ws.TypeRunStarted || started.Ref != "4" || ended.Type != ws.TypeRunFinished || ended.Ref != "4" || ended.Placed || *ended.ExitCode != 0 {
 		t.Errorf("again: %+v %+v", started, ended)
+	}
+}
+
+// A run that is asked for again on one connection: nobody's ref is lost, and what one
+// connection may ask for is bounded.
+func TestEachRequestHasItsRef(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, ws.Config{})
+	p := d.dial(path(d.session(), ""))
+	again := ws.Run{Ref: "0", ID: "x", Code: "read y", Stdin: sessions.OpenStdin}
+	p.ask(again)
+	p.until(ws.TypeRunStarted)
+	for i := range 66 {
+		again.Ref = fmt.Sprint(i + 1)
+		p.ask(again)
+		m := p.next()
+		if m.Type != ws.TypeRunStarted || m.Placed || m.Ref != again.Ref {
+			if i < 64 || m.Type != ws.TypeError || m.Code != "TOO_MANY" || m.Ref != again.Ref {
+				t.Fatalf("asked again: %+v", m)
+			}
+		}
+	}
+	p.must(p.StdinText(bg, "", "in\n"))
+	for i := range 65 {
+		if m := p.until(ws.TypeRunFinished); m.Ref != fmt.Sprint(i) || m.Placed != (i == 0) {
+			t.Fatalf("finished: %+v", m)
+		}
+	}
+	p.must(p.Ping(bg, "that is all"))
+	if m := p.next(); m.Type != ws.TypePong {
+		t.Errorf("and then: %+v", m)
 	}
 }
 
