@@ -23,6 +23,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"net"
@@ -371,15 +372,15 @@ type query struct {
 // with a fault.
 func parseQuery(r *http.Request) (query, error) {
 	var q query
-	if !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
-		return q, &fault{http.StatusUpgradeRequired, codeInvalid, "this address speaks WebSocket: ask for an upgrade to it"}
+	if r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
+		return q, &fault{http.StatusUpgradeRequired, codeInvalid, "this address speaks WebSocket: ask for an upgrade to it, with GET and HTTP/1.1"}
 	}
-	if r.Header.Get("Sec-WebSocket-Version") != "13" || r.Header.Get("Sec-WebSocket-Key") == "" {
-		return q, invalid("an upgrade to WebSocket needs Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key")
+	if r.Header.Get("Sec-WebSocket-Version") != "13" || !hasKey(r.Header) {
+		return q, invalid("an upgrade to WebSocket needs Sec-WebSocket-Version: 13 and one Sec-WebSocket-Key, 16 bytes in base64")
 	}
 	v, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return q, invalid("the query is malformed")
+		return q, invalid("the query is malformed: %v", err)
 	}
 	q.cwd, q.name = v.Get("cwd"), v.Get("name")
 	if q.after, err = position(v, "after"); err != nil {
@@ -403,6 +404,17 @@ func parseQuery(r *http.Request) (query, error) {
 	}
 	q.ephemeral, err = choice(v, "ephemeral", "0", "1")
 	return q, err
+}
+
+// hasKey reports whether there is one key as the library wants it, which would refuse another in
+// plain text.
+func hasKey(header http.Header) bool {
+	keys := header.Values("Sec-WebSocket-Key")
+	if len(keys) != 1 {
+		return false
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(keys[0]))
+	return err == nil && len(key) == 16
 }
 
 // position takes a whole number out of the query, nil where it is not there.

@@ -206,7 +206,9 @@ func decodeRequest(data []byte) (request, error) {
 	if err := json.Unmarshal(data, &f.raw); err != nil || f.raw == nil {
 		return req, invalid("a message is a JSON object, like {\"type\":\"ping\"}")
 	}
-	f.take("ref", "a string", &req.Ref)
+	if f.take("ref", "a string", &req.Ref); f.err != nil {
+		req.Ref = nil // what could not be read is not to be repeated as ""
+	}
 	f.take("type", "a string", &req.Type)
 	if f.err == nil && req.Type == "" {
 		f.fail("type is missing")

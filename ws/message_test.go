@@ -109,6 +109,9 @@ func TestDecodeRequestRefuses(t *testing.T) {
 			t.Errorf("%.60s: got %+v, want %s", in, f, code)
 		}
 	}
+	if req, err := decodeRequest([]byte(`{"type":"ping","ref":5}`)); err == nil || req.Ref != nil {
+		t.Errorf("the ref that is none is %q, %v", *req.Ref, err)
+	}
 	req, err := decodeRequest([]byte(`{"type":"nope","ref":"x"}`))
 	if err == nil || deref(req.Ref) != "x" {
 		t.Errorf("the ref of a refused message is lost: %+v %v", req, err)

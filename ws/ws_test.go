@@ -757,6 +757,7 @@ func TestRefusals(t *testing.T) {
 		{"/session/not-a-uuid/ws", "CONTEXT_NOT_FOUND", 404},
 		{path(s, "?after=banana"), "INVALID_REQUEST_BODY", 400},
 		{path(s, "?after="), "INVALID_REQUEST_BODY", 400},
+		{path(s, "?after=%zz"), "INVALID_REQUEST_BODY", 400},
 		{path(s, "?after=-1"), "INVALID_REQUEST_BODY", 400},
 		{path(s, "?after=99999999999"), "INVALID_REQUEST_BODY", 400},
 		{path(s, "?after=99999999999999999999999"), "INVALID_REQUEST_BODY", 400},
@@ -799,6 +800,44 @@ func TestRefusals(t *testing.T) {
 		res.Body.Close()
 		if res.StatusCode != 426 || res.Header.Get("Upgrade") != "websocket" || !strings.Contains(string(body), `"message"`) {
 			t.Errorf("plain GET %s: %d %v %s", path, res.StatusCode, res.Header, body)
+		}
+	}
+}
+
+// An upgrade that is not as it must be is refused as everything is.
+func TestHandshakeRefusals(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, ws.Config{})
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, c := range []struct {
+		method, version string
+		keys            []string
+		status          int
+	}{
+		{"GET", "13", nil, 400},
+		{"GET", "13", []string{""}, 400},
+		{"GET", "13", []string{"!"}, 400},
+		{"GET", "13", []string{"AAAA"}, 400},
+		{"GET", "13", []string{"AAAAAAAAAAAAAAAAAAAAAA==", "AAAAAAAAAAAAAAAAAAAAAA=="}, 400},
+		{"GET", "8", []string{"AAAAAAAAAAAAAAAAAAAAAA=="}, 400},
+		{"HEAD", "13", []string{"AAAAAAAAAAAAAAAAAAAAAA=="}, 426},
+	} {
+		req, err := http.NewRequestWithContext(bg, c.method, d.url+path(d.session(), ""), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = http.Header{
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+			"Sec-Websocket-Version": {c.version}, "Sec-Websocket-Key": c.keys,
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != c.status || res.Header.Get("Content-Type") != "application/json" || c.method == "GET" && !strings.Contains(string(body), `"code":"INVALID_REQUEST_BODY"`) {
+			t.Errorf("%+v: %d %v %s", c, res.StatusCode, res.Header, body)
 		}
 	}
 }
