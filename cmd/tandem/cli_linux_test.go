@@ -201,6 +201,7 @@ func testMistakes(t *testing.T, s shell) {
 	}{
 		{"lss", 2, `unknown command "lss" (did you mean "ls"?): see 'tandem --help'`},
 		{"help nope", 2, `unknown command "nope"`},
+		{"help run x", 2, `unexpected argument "x": it takes one COMMAND, see 'tandem --help'`},
 		{"new x", 2, `unexpected argument "x": flags only, see 'tandem new --help'`},
 		{"new --env x", 2, `--env "x": give NAME=VALUE`},
 		{"ls a b", 2, `unexpected argument "b": it takes SESSION, see 'tandem ls --help'`},
@@ -211,11 +212,13 @@ func testMistakes(t *testing.T, s shell) {
 		{"run --timeout soon -- true", 2, `invalid argument "soon" for "--timeout" flag`},
 		{"run --timeout -1s -- true", 2, "--timeout -1s: give how long the run may take, as 90s"},
 		{"run --env =x -- true", 2, `--env "=x": give NAME=VALUE`},
-		{"run --env 1=x -- true", 125, "1"},
+		{"run --env 1=x -- true", 2, "1"},
 		{"run --cwd /nope -- true", 125, `the run was refused: cwd "/nope" cannot be entered: give a directory that exists`},
 		{"run -s nope -- true", 125, `there is no session "nope"`},
 		{"run -d -s nope -- true", 125, `there is no session "nope"`},
-		{"run -s ID --run-id a/b -- true", 125, "run_id"},
+		{"run -s ID --run-id a/b -- true", 2, "run_id"},
+		{"run -d -s ID --run-id a/b -- true", 2, "run_id"},
+		{"new --cwd /etc/passwd", 2, `cwd "/etc/passwd" cannot be made`},
 		{"attach", 2, "too few arguments: it takes SESSION, see 'tandem attach --help'"},
 		{"attach nope", 125, `there is no session "nope"`},
 		{"interrupt", 2, "it takes SESSION"},
@@ -235,6 +238,7 @@ func testMistakes(t *testing.T, s shell) {
 		{"logs ID 1 --tail 5", 2, "--tail counts what happens in the session"},
 		{"logs ID --cast --cast-format v9", 2, `--cast-format "v9": give v3 or v2`},
 		{"logs ID --cast-format v2", 2, "--cast-format is of a recording: give --cast too"},
+		{"events ID --after 999999", 2, "position 999999 is beyond the end, 0: give one that was reached"},
 		{"events nope", 125, `there is no session "nope"`},
 		{"rm nope nope2", 125, `there is no session "nope"; there is no session "nope2"`},
 		{"completion tcsh", 2, `"tcsh"`},
@@ -405,7 +409,7 @@ func testTokens(t *testing.T, s shell) {
 		t.Errorf("%+v", d)
 	}
 	// A session that was made for nothing does not stay.
-	if d := control.call(t, "run", "-d", "--run-id", "a/b", "--", "true"); d.code != 125 {
+	if d := control.call(t, "run", "-d", "--run-id", "a/b", "--", "true"); d.code != 2 {
 		t.Errorf("%+v", d)
 	}
 	if got := control.must(t, "ls", "-q"); got != id+"\n" {

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
@@ -143,18 +142,19 @@ func printList[T any](w io.Writer, rows []T, asJSON, quiet bool, id func(T) stri
 		}
 		return printJSON(w, rows)
 	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var lines [][]string
 	if !quiet {
-		_, _ = fmt.Fprintln(table, strings.ReplaceAll(columns, " ", "\t"))
+		lines = append(lines, strings.Split(columns, " "))
 	}
 	for _, r := range rows {
 		cells := []string{id(r)}
 		if !quiet {
 			cells = row(r)
 		}
-		_, _ = fmt.Fprintln(table, strings.Join(cells, "\t"))
+		lines = append(lines, cells)
 	}
-	return table.Flush()
+	_, err := io.WriteString(w, table(lines))
+	return err
 }
 
 const sessionColumns = "ID NAME STATE CLIENTS QUEUED ACTIVE CWD RUN"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,6 +22,33 @@ func columnsOf(r rune) int {
 		return 2
 	}
 	return 1
+}
+
+// widthOf is how many columns a text takes that has no control characters.
+func widthOf(text string) (n int) {
+	for _, r := range text {
+		n += columnsOf(r)
+	}
+	return n
+}
+
+// table is lines of as many cells each, one below the other, two columns apart.
+func table(lines [][]string) string {
+	widths := map[int]int{}
+	for _, cells := range lines {
+		for i, cell := range cells {
+			widths[i] = max(widths[i], widthOf(cell))
+		}
+	}
+	var b strings.Builder
+	for _, cells := range lines {
+		last := len(cells) - 1
+		for i, cell := range cells[:last] {
+			b.WriteString(cell + strings.Repeat(" ", widths[i]+2-widthOf(cell)))
+		}
+		b.WriteString(cells[last] + "\n")
+	}
+	return b.String()
 }
 
 const joiner = '\u200d'

@@ -9,13 +9,31 @@ func TestColumns(t *testing.T) {
 		"日": 2, "한": 2, "\u1112\u1161\u11ab": 2, "ﾊ": 1, "Ａ": 2, "、": 2, "😀": 2, "⌚": 2,
 		"\u200b": 0, "\u200d": 0, "\ufe0f": 0, "\u20dd": 0, "नि": 2, "กำ": 2,
 	} {
-		got := 0
-		for _, r := range text {
-			got += columnsOf(r)
-		}
-		if got != want {
+		if got := widthOf(text); got != want {
 			t.Errorf("%q: %d, want %d", text, got, want)
 		}
+	}
+}
+
+// What a cell holds moves nothing that is beside it: names are wide, and may have been chosen to
+// mislead.
+func TestTable(t *testing.T) {
+	t.Parallel()
+	got := table([][]string{
+		{"ID", "NAME", "RUN"},
+		{"1", oneLine("日本語", 24), "-"},
+		{"2", oneLine("cafe\u0301", 24), "x"},
+		{"3", oneLine("a\u202eb\u2066c\u2028d\u200fe\x1bf", 24), "y"},
+	})
+	want := "ID  NAME         RUN\n" +
+		"1   日本語       -\n" +
+		"2   cafe\u0301         x\n" +
+		"3   a b c d e f  y\n"
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if name := "👩\u200d👧 नि"; oneLine(name, 24) != name {
+		t.Errorf("%q became %q", name, oneLine(name, 24))
 	}
 }
 

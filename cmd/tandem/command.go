@@ -113,8 +113,11 @@ func helpCommand() *cobra.Command {
 		Hidden: true, // "--help" is told
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
-			if err != nil || len(rest) > 0 {
+			switch {
+			case err != nil || len(rest) > 0 && about == cmd.Root():
 				return unknownCommand(cmd.Root(), args[0])
+			case len(rest) > 0:
+				return usagef("unexpected argument %q: it takes one COMMAND, see 'tandem --help'", rest[0])
 			}
 			return about.Help()
 		},

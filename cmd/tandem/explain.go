@@ -24,6 +24,9 @@ func explained(cmd *cobra.Command, p process) *cobra.Command {
 	return cmd
 }
 
+// codeInvalid is what a server says where the request itself is wrong.
+const codeInvalid = "INVALID_REQUEST_BODY"
+
 // explain puts an error of a server, at the address that was given, into words. What kind of
 // error it is stays as it was.
 func explain(err error, address string) error {
@@ -31,6 +34,8 @@ func explain(err error, address string) error {
 	switch {
 	case ok && refused.Code == "":
 		return exitError{exitRefused, fmt.Errorf("the server at %s answered with status %d: is it a tandem server?", withoutToken(address), refused.Status)}
+	case ok && refused.Code == codeInvalid && (refused.Status == 0 || refused.Status == http.StatusBadRequest):
+		return exitError{exitUsage, errors.New(refused.Message)} // an argument that only the server could judge
 	case ok:
 		return exitError{exitRefused, errors.New(refused.Message)}
 	case errors.Is(err, ws.ErrSessionClosed):

@@ -294,10 +294,11 @@ func (s *screen) prompt(running bool) {
 	s.redraw(nil)
 }
 
-// printable is text of ours or of others without anything that a terminal would act on.
+// printable is text of ours or of others without anything that a terminal would act on, or that
+// changes the order in which what is around it is shown.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
 			return ' '
 		}
 		return r
