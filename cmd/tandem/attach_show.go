@@ -57,8 +57,12 @@ func (a *attached) show(m ws.Message) {
 			a.say("run %d by %s: %s", m.Number, m.By, oneLine(m.Code, 200))
 		}
 	case ws.TypeRunFinished:
-		a.now(nil)
 		a.forget(m.RunID)
+		if on := a.on(); on != "" && on != m.RunID {
+			a.say("run %s ended before it began: %s", m.RunID, m.Reason)
+			return
+		}
+		a.now(nil)
 		if m.ExitCode == nil || *m.ExitCode != 0 {
 			a.say("%s", endText(m))
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,6 +143,18 @@ func testAttachOthers(t *testing.T, s shell) {
 	two.ended(0)
 	one.line("echo on")
 	one.ends("on", "$")
+	// One that waits and is taken away is not the one that is on.
+	one.line("cat; echo end")
+	one.ends("»")
+	s.must(t, "run", "-s", id, "-d", "--run-id", "waiting", "--", "echo never")
+	request(t, http.MethodDelete, s.server.url+"/session/"+id+"/run/waiting", "", nil)
+	one.ends("run waiting ended before it began: canceled", "»")
+	one.line("still input")
+	one.ends("still input", "»")
+	one.types("\x03")
+	one.until("the end", func(screen string) bool {
+		return strings.Contains(screen, "\ninterrupted 130") && strings.HasSuffix(screen, "\n$")
+	})
 	one.types("\x04")
 	one.ended(0)
 }
