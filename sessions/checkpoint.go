@@ -84,6 +84,7 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 	var parser reportParser
 	var got *report
 	for end := time.Now().Add(answerLimit); ; {
+		dead := s.sh.dead() // before it is asked what it said last
 		_, ok := s.await(checkpointPoll, func(r report) bool { return r.tag == tag })
 		s.readAll(fd, func(b []byte) { parser.feed(b, func(r report) { got = &r }) })
 		switch {
@@ -91,7 +92,7 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 			return got.state, nil
 		case ok:
 			return nil, errIncomplete
-		case s.sh.dead() || s.endingNow() || time.Now().After(end):
+		case dead || s.endingNow() || time.Now().After(end):
 			return nil, errNoAnswer
 		}
 	}

@@ -29,6 +29,7 @@ type execution struct {
 	stopping  Reason       // timed_out or canceled, once that is why the run is to end
 	interrupt bool         // one is to be sent once the shell has read its line
 	sent      bool         // one was sent
+	sentAt    time.Time    // the last of them
 	hit       hitList      // what it has reached
 	nudges    int          // how often it was looked at again
 	reaped    int          // what the shell had had of children when it was last looked at; 0: it was not

@@ -29,20 +29,26 @@ type hit struct {
 // it. It adds them to the list.
 //
 // The shell gets another where it is seen to throw one away, but not where it may have a trap: in
-// the wait builtin it looks the same, and there the trap would run twice.
-func (l hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) {
-	for began := time.Now(); l.interruptOnce(session, run, shell) && !mayTrap && time.Since(began) < loseLimit; {
+// the wait builtin it looks the same, and there the trap would run twice. It returns when the last
+// was sent, which is a while ago on a busy machine.
+func (l hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) (sent time.Time) {
+	for began := time.Now(); ; {
+		sent, lost := l.interruptOnce(session, run, shell)
+		if !lost || mayTrap || time.Since(began) >= loseLimit {
+			return sent
+		}
 		time.Sleep(rand.N(holdEvery))
 	}
 }
 
-func (l hitList) interruptOnce(session, run procSet, shell heldShell) (lost bool) {
+func (l hitList) interruptOnce(session, run procSet, shell heldShell) (sent time.Time, lost bool) {
 	var before foreground
 	if len(l) == 0 {
 		before = foregroundOf(session, run, shell.pid)
 	}
 	waits, children := shell.hold()
 	defer shell.goOn()
+	sent = time.Now()
 	if len(l) == 0 && !before.others {
 		_ = unix.Kill(-shell.pid, unix.SIGINT)
 		before.goOn()
@@ -53,7 +59,7 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell) (lost bool
 		for pid := range foregroundOf(session, run, shell.pid).mine { // its name may be another already
 			l[pid] = cmp.Or(children[pid], before.mine[pid])
 		}
-		return lost
+		return sent, lost
 	}
 	maps.DeleteFunc(children, func(pid int, _ hit) bool { return !run.has(labelOf(pid)) })
 	l.add(children)
@@ -62,7 +68,7 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell) (lost bool
 	after := foregroundOf(session, run, shell.pid)
 	l.add(after.mine)
 	after.goOn()
-	return shell.lost() && waits
+	return sent, shell.lost() && waits
 }
 
 // A foreground is what is in a shell's process group.
@@ -102,13 +108,18 @@ type heldShell struct {
 }
 
 const (
-	// How long to look for a moment at which bash takes an interrupt, where it would be spoilt
-	// by it, where it is sure to lose it, and where it may. Meanwhile it goes on for up to
-	// holdEvery and longer and longer, since it may find no processor.
+	// How long a shell may get on while one looks for a moment at which it takes an interrupt: where
+	// it would be spoilt by it, or waits for what is not there yet, where it is sure to lose it, and
+	// where it may. It goes on for up to holdEvery at a time, and longer and longer. It all ends
+	// after spoilLimit.
 	spoilLimit  = time.Second
 	loseLimit   = 150 * time.Millisecond
 	unsureLimit = 30 * time.Millisecond
 	holdEvery   = 500 * time.Microsecond
+
+	// freshLimit is how much of a processor a child may have used that has not become yet what it is
+	// to be. It takes a tenth of that, and more in a shell that is large.
+	freshLimit = 5 * time.Millisecond
 
 	// stopLimit is how long a shell may take to stop, dieLimit what is interrupted to end for it
 	// to be seen.
@@ -121,20 +132,26 @@ const (
 // its children in its process group. Waits says that it waits for a command there and that no child
 // would do anything with SIGINT but end. A SIGCONT trap of the user's runs each time it goes on.
 func (h heldShell) hold() (waits bool, children hitList) {
-	for began := time.Now(); ; {
+	var had time.Duration // to get on: it was neither stopped nor waited for a processor
+	began, delay := time.Now(), runDelay(h.pid)
+	for went := began; ; {
 		st, ok := readStat(h.pid)
 		stopped := ok && st.state == 'T' // by somebody else: it must not go on without the interrupt
+		free := time.Since(went)
 		_ = unix.Kill(h.pid, unix.SIGSTOP)
 		at, now := h.moment()
-		spent := time.Since(began)
-		if stopped || spent >= at.better(now) {
+		was := delay
+		delay = runDelay(h.pid)
+		had += max(free-(delay-was), 0)
+		if stopped || had >= at.better(now) || time.Since(began) >= spoilLimit {
 			for pid, c := range now.group {
 				now.group[pid] = hit{c.comm, c.early && at == stageWait}
 			}
 			return at == stageWait && !h.anyCopes(), now.group
 		}
 		h.goOn()
-		time.Sleep(rand.N(holdEvery + spent/8))
+		went = time.Now()
+		time.Sleep(rand.N(holdEvery + had/8))
 	}
 }
 
@@ -161,7 +178,7 @@ func (h heldShell) moment() (at stage, now offspring) {
 func (at stage) better(now offspring) time.Duration {
 	waits := at == stageWait
 	switch {
-	case at == stageHandler:
+	case at == stageHandler, waits && now.fresh > 0:
 		return spoilLimit
 	case at == stageBusy, waits && (now.all == 0 || now.ended > 0):
 		return loseLimit
@@ -240,6 +257,7 @@ type offspring struct {
 	group       hitList // those in its process group that have not ended
 	all         int
 	forked      int // those at work that are copies of the shell
+	fresh       int // of these, those that have hardly begun
 	busy        int // those at work
 	ended       int
 	interrupted int // those ended by SIGINT
@@ -262,6 +280,9 @@ func (h heldShell) children() (c offspring) {
 			c.busy++
 			if early = st.comm == h.comm && h.forked(pid); early {
 				c.forked++
+				if used, ok := cpuTime(pid); ok && used < freshLimit {
+					c.fresh++
+				}
 			}
 		}
 		if st.pgid == h.pid {
@@ -291,19 +312,23 @@ func (l hitList) add(foreground hitList) {
 
 // interruptMissed sends SIGINT to what the run has in the foreground and an interrupt has
 // not reached: what was only just being started, and of what is outside the shell's process
-// group (under set -m a job has its own, setsid makes one) the newest group. It adds those
-// to the list and reports whether there were any.
+// group (under set -m a job has its own, setsid makes one) the newest group; but, where it has
+// reached anything beside the shell, nothing that was started more than reachLimit after the last
+// one was sent. It adds those to the list, and returns when it has sent another, zero where there
+// was nothing to be reached.
 //
 // The shell gets the signal again too: the one before it may have lost. But not where it may
 // have a trap, which would be set off again; and then what is new in its own group may be what
 // the trap has started, to clean up, and is left alone if the interrupt reached anything that the
 // trap may have been set off by: but for what it reached too early, which the shell waits for yet.
-func (l hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap bool) (any bool) {
+func (l hitList) interruptMissed(session, run procSet, shell heldShell, last time.Time, mayTrap bool) (sent time.Time) {
+	reach := ticksAt(last.Add(reachLimit))
 	newest := 0
 	missed := map[int]hitList{}
 	for _, pid := range run.pids() {
 		st, ok := readStat(pid)
-		if !ok || l[pid].comm == st.comm || pid == shell.pid || !takesInterrupt(pid) {
+		late := len(l) > 1 && st.start > reach
+		if !ok || l[pid].comm == st.comm || pid == shell.pid || late || !takesInterrupt(pid) {
 			continue
 		}
 		if missed[st.pgid] == nil {
@@ -318,20 +343,20 @@ func (l hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap 
 		maps.DeleteFunc(missed[shell.pid], func(pid int, _ hit) bool { return !l[pid].early })
 	}
 	if len(missed[newest])+len(missed[shell.pid]) == 0 {
-		return false
+		return sent
 	}
 	if newest == 0 && !mayTrap {
-		l.interruptForeground(session, run, shell, false)
-		return true
+		return l.interruptForeground(session, run, shell, false)
 	}
 	shell.hold()
 	defer shell.goOn()
+	sent = time.Now()
 	if !mayTrap {
 		_ = unix.Kill(shell.pid, unix.SIGINT)
 	}
 	l.add(missed[newest])
 	l.add(missed[shell.pid])
-	return true
+	return sent
 }
 
 // gone reports whether all that an interrupt has reached beside the shell is gone.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -118,11 +119,48 @@ type procStat struct {
 	state byte
 	ppid  int
 	pgid  int
+	start int64              // when it was started, in ticks since the machine was
 	died  syscall.WaitStatus // of what has ended and was not waited for
 }
 
-// exitCode is where a status stands, counted from the state, proc(5)'s field 3.
-const exitCode = 52 - 3
+// Where the start and the status stand, counted from the state, proc(5)'s field 3.
+const (
+	startTime = 22 - 3
+	exitCode  = 52 - 3
+)
+
+// ticks are how many of proc(5)'s clock ticks there are in a second, on every machine.
+const ticks = 100
+
+// ticksAt is how many ticks the machine has been up for at a time, which must not be long ago.
+func ticksAt(t time.Time) int64 {
+	var up unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
+	return int64((time.Duration(up.Nano()) - time.Since(t)) * ticks / time.Second)
+}
+
+// runDelay is how long a process has waited for a processor so far, and cpuTime how long it has
+// had one, as far as the kernel tells: see /proc/PID/schedstat in its documentation.
+func runDelay(pid int) time.Duration {
+	_, delay, _ := readSchedstat(pid)
+	return delay
+}
+
+func cpuTime(pid int) (used time.Duration, ok bool) {
+	used, _, ok = readSchedstat(pid)
+	return used, ok
+}
+
+func readSchedstat(pid int) (used, delay time.Duration, ok bool) {
+	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/schedstat")
+	f := bytes.Fields(b)
+	if err != nil || len(f) < 2 {
+		return 0, 0, false
+	}
+	ran, err := strconv.ParseInt(string(f[0]), 10, 64)
+	waited, err2 := strconv.ParseInt(string(f[1]), 10, 64)
+	return time.Duration(ran), time.Duration(waited), err == nil && err2 == nil
+}
 
 func readStat(pid int) (st procStat, ok bool) {
 	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -140,6 +178,9 @@ func readStat(pid int) (st procStat, ok bool) {
 	st.comm, st.state = string(b[open+1:end]), f[0][0]
 	st.ppid, _ = strconv.Atoi(string(f[1]))
 	st.pgid, _ = strconv.Atoi(string(f[2]))
+	if len(f) > startTime {
+		st.start, _ = strconv.ParseInt(string(f[startTime]), 10, 64)
+	}
 	if len(f) > exitCode {
 		died, _ := strconv.Atoi(string(f[exitCode]))
 		st.died = syscall.WaitStatus(died)

@@ -43,12 +43,13 @@ type heldShell struct {
 	comm string
 }
 
-func (hit hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) {
+func (hit hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) time.Time {
 	_ = unix.Kill(-shell.pid, unix.SIGINT)
+	return time.Now()
 }
 
-func (hit hitList) interruptMissed(session, run procSet, shell heldShell, mayTrap bool) bool {
-	return false
+func (hit hitList) interruptMissed(session, run procSet, shell heldShell, last time.Time, mayTrap bool) time.Time {
+	return time.Time{}
 }
 
 func (hit hitList) gone(heldShell) bool { return false }

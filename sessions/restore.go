@@ -236,15 +236,14 @@ func (s *Session) await(limit time.Duration, match func(report) bool) (report, b
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
-		for _, r := range s.sh.take() {
-			if match(r) {
-				return r, true
-			}
+		if r, ok := s.sh.heard(match); ok {
+			return r, true
 		}
 		select {
 		case <-s.sh.notify:
 		case <-s.sh.exited:
-			return report{}, false
+			s.sh.ctl.drain() // it may have said so all the same
+			return s.sh.heard(match)
 		case <-s.ending:
 			return report{}, false
 		case <-timer.C:

@@ -120,8 +120,8 @@ func (h handover) before() string {
 	return ""
 }
 
-// mark marks in the shell's own output where what a DEBUG trap has written ends and a run
-// begins, markPrompt where a user's prompts end, if there are any.
+// mark marks in the shell's own output where what a DEBUG trap has written, or set -x, ends and a
+// run begins, markPrompt where a user's prompts end, if there are any.
 const mark = `\builtin printf '\0'; \builtin printf '\0' >&2; `
 const markPrompt = `\builtin eval "${PS1:+\\builtin printf '\\0' >&2}"; \builtin eval "${PROMPT_COMMAND:+\\builtin printf '\\0'}"; `
 
@@ -137,7 +137,7 @@ func (sh *shell) script(code string, h handover) []byte {
 		b.WriteString(strings.TrimSpace(sh.armExit()) + "; ")
 	}
 	switch {
-	case len(h.debug) > 0:
+	case len(h.debug)+len(h.opts) > 0:
 		b.WriteString(mark)
 	case h.prompt:
 		b.WriteString(markPrompt)

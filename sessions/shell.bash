@@ -71,9 +71,12 @@ PS1= PS2=
 # Within a function, takes the local variables of all its callers away, so that the global
 # ones show. Unset from a function that is called by the one a variable is local to, it
 # shows what it had hidden; whether that is the global one shows in an attribute that only
-# the global one is given. A readonly local stays.
+# the global one is given, or what that refers to. A readonly local stays.
 case ${FUNCNAME[2]-source} in source) \builtin return ;; esac
-_tandem_uncover() { \builtin unset -v "$1"; }
+_tandem_uncover() {
+	\builtin test -R "$1"
+	case $? in 0) \builtin unset -n "$1" ;; *) \builtin unset -v "$1" ;; esac
+}
 for _tandem_name in \
 	"${!a@}" "${!b@}" "${!c@}" "${!d@}" "${!e@}" "${!f@}" "${!g@}" "${!h@}" "${!i@}" \
 	"${!j@}" "${!k@}" "${!l@}" "${!m@}" "${!n@}" "${!o@}" "${!p@}" "${!q@}" "${!r@}" \

@@ -254,6 +254,17 @@ func (sh *shell) take() []report {
 	return r
 }
 
+// heard looks for a report among those that have come, and drops all before it and, where it is
+// not there, all of them.
+func (sh *shell) heard(match func(report) bool) (report, bool) {
+	for _, r := range sh.take() {
+		if match(r) {
+			return r, true
+		}
+	}
+	return report{}, false
+}
+
 // leaving reports whether the shell has said that it is about to exit. An interrupt would
 // only keep it from telling its state, or put a piece of that among the output of the run.
 func (sh *shell) leaving() bool {

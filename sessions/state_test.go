@@ -139,6 +139,10 @@ func TestExitKeepsWhatTheSameRunSet(t *testing.T) {
 		{name: "set from behind a local variable", first: "x=5", code: `f() { local x=1; declare -g x=7; exit 3; }; f`, show: `echo $x`, want: "7\n"},
 		{name: "local variables of callers", first: ":", code: `f() { local x=1; local -A h=([k]=v); local -r r=1; g; }; g() { exit 3; }; f`, show: `echo "[${x-}${h-}]"`, want: "[]\n"},
 		{name: "exported local variable", first: "export x=5", code: `f() { local -x x=1; exit 3; }; f`, show: `bash -c 'echo $x'`, want: "5\n"},
+		{name: "behind a local reference", first: "x=G", code: `f() { local -n r=x; exit 3; }; f`, show: `declare -p x; echo "${r-}"`, want: "declare -- x=\"G\"\n\n"},
+		{name: "behind a caller's reference", first: "export x=G", code: `f() { declare -n r=$1; g; }; g() { exit 3; }; f x`, show: `declare -p x`, want: "declare -x x=\"G\"\n"},
+		{name: "behind references of one name", first: "x=G y=H; declare -n r=x", code: `f() { local -n r=y; exit 3; }; f`, show: `echo $x $y $r ${!r}`, want: "G H G x\n"},
+		{name: "what a reference has an element of", first: "a=(a b c); declare -A h=([k]=v [l]=w); declare -n e=a[1] m=h[k]", code: `f() { exit 3; }; f`, show: `echo ${a[*]} ${h[k]}${h[l]}`, want: "a b c vw\n"},
 		{name: "parameters of a function", first: "set -- a b", code: `f() { exit 3; }; f x`, show: `echo $*`, want: "a b\n", saved: true},
 		{name: "set -e in a function", first: "x=5", code: `set -e; f() { local x=1; false; }; f`, show: `echo $x`, want: "5\n"},
 		{name: "after unset", first: "x=5", code: `unset x; exit 3`, show: `echo ${x-unset}`, want: "unset\n"},
@@ -295,6 +299,22 @@ func TestDriverDoesNotShowLater(t *testing.T) {
 			}
 			matches(t, "output", out.String(), c.want, "")
 		})
+	}
+}
+
+// What set -x shows of the driver's lines is not among the last words of a run that comes at once
+// and ends the shell.
+func TestDriverIsNotTraced(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	for range 20 {
+		first := sessionstest.Submit(t, s, sessions.RunRequest{Code: "set -ex"})
+		second := sessionstest.Submit(t, s, sessions.RunRequest{Code: "false"})
+		sessionstest.Wait(t, first)
+		if r := sessionstest.Wait(t, second); strings.TrimLeft(r.Stderr, "+") != " false\n" {
+			t.Fatalf("%q", r.Stderr)
+		}
+		sessionstest.Run(t, s, "set +x")
 	}
 }
 

@@ -22,6 +22,10 @@ const (
 	// may be outside the process group, or just taking its time.
 	nudgeAfter = 200 * time.Millisecond
 
+	// reachLimit is for how long after an interrupt what is started may have been meant by it, however
+	// late that is seen; later it may be to clean up.
+	reachLimit = askAfter + nudgeAfter
+
 	// rescueAfter is how long a shell that has nothing to do may leave a question unanswered
 	// before it is given its builtins back, askLimit before it is given up.
 	rescueAfter = 300 * time.Millisecond
@@ -105,9 +109,9 @@ func (x *execution) climb(now time.Time) {
 	}
 	if x.interrupt && x.begun(now) && !x.sh.leaving() {
 		x.interrupt = false
-		x.sent = true
 		x.hit, x.reaped = hitList{}, 0
-		x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap())
+		x.sent = true
+		x.sentAt = x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap())
 		now = time.Now()
 		x.nudge = now.Add(askAfter)
 		if x.asked {
@@ -187,12 +191,21 @@ func (x *execution) lookAgain(now time.Time) {
 	case x.hit.wasted(x.heldShell()):
 		x.nudges++
 		x.interrupt = true
-	case x.hit.interruptMissed(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap()):
+	case x.interruptMissed():
 		x.nudges++
 		x.nudge = now.Add(nudgeAfter)
 	case !x.mayTrap():
 		x.lookAtShell(now)
 	}
+}
+
+func (x *execution) interruptMissed() (any bool) {
+	sent := x.hit.interruptMissed(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.sentAt, x.mayTrap())
+	if sent.IsZero() {
+		return false
+	}
+	x.sentAt = sent
+	return true
 }
 
 // lookAtShell is for an interrupt that bash itself may have lost: it throws one away that comes

@@ -133,7 +133,7 @@ func TestInterruptIsOneInterrupt(t *testing.T) {
 		"of what copes":        {"true", `sh -c 'trap "exit 0" INT; echo go; while :; do sleep 0.01; done' && /bin/echo after`, "go\nafter\n", 5},
 		"of a bash that copes": {"true", `bash -c 'trap "exit 6" INT; echo go; while :; do :; done'; /bin/echo after $?`, "go\nafter 6\n", 5},
 		"of a clean-up":        {"echo '" + cleanUp + "' >clean", "bash clean", "go\ncleaned 0\n", 1},
-		"under job control":    {"trap '((n++))' INT", "echo go; set -m; n=0; " + loop + "/bin/true; done; sleep 0.3; set +m; echo $n", "go\n1\n", 5},
+		"under job control":    {"trap '((n++))' INT", "n=0; echo go; set -m; " + loop + "/bin/true; done; sleep 0.3; set +m; echo $n", "go\n1\n", 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
