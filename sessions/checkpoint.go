@@ -68,6 +68,10 @@ var (
 // pipe has room for, which is most, is read once.
 const checkpointPoll = 2 * time.Millisecond
 
+// stateLimit is how long a shell may work on a checkpoint. To tell of a hundred thousand variables
+// takes bash half a minute, of which it writes nothing for most.
+const stateLimit = 2 * time.Minute
+
 // askCheckpoint has the shell write its state down. It writes hundreds of small pieces, and
 // into a FIFO of their own, which nobody is woken by; its report says when all are there.
 func (s *Session) askCheckpoint() (*checkpoint, error) {
@@ -83,7 +87,8 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 	s.sh.say(able + debugTrap + " " + out + "; " + strings.TrimSpace(s.sh.call("checkpoint", out)) + "; " + s.sh.report("S", s.syncs, "0", ""))
 	var parser reportParser
 	var got *report
-	for end := time.Now().Add(answerLimit); ; {
+	var worked time.Duration
+	for began, end := time.Now(), time.Now().Add(answerLimit); ; {
 		dead := s.sh.dead() // before it is asked what it said last
 		_, ok := s.await(checkpointPoll, func(r report) bool { return r.tag == tag })
 		s.readAll(fd, func(b []byte) { parser.feed(b, func(r report) { got = &r }) })
@@ -94,6 +99,9 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 			return nil, errIncomplete
 		case dead || s.endingNow() || time.Now().After(end):
 			return nil, errNoAnswer
+		}
+		if used, _ := cpuTime(s.sh.pid); used > worked && time.Since(began) < stateLimit {
+			worked, end = used, time.Now().Add(answerLimit)
 		}
 	}
 }

@@ -108,17 +108,19 @@ type heldShell struct {
 }
 
 const (
-	// How long a shell may get on while one looks for a moment at which it takes an interrupt: where
-	// it would be spoilt by it, or waits for what is not there yet, where it is sure to lose it, and
-	// where it may. It goes on for up to holdEvery at a time, and longer and longer. It all ends
-	// after spoilLimit.
-	spoilLimit  = time.Second
-	loseLimit   = 150 * time.Millisecond
-	unsureLimit = 30 * time.Millisecond
+	// How long a shell may get on while one looks for a moment at which it takes an interrupt, where
+	// it would be spoilt by it, where it is sure to lose it, and where it may; it goes on for up to
+	// holdEvery at a time, and longer and longer. However busy the machine is, it ends after
+	// spoilLimit; a turn on a processor is waited for no longer than turnLimit.
+	spoilLimit  = 2 * time.Second
+	loseLimit   = 30 * time.Millisecond
+	unsureLimit = 6 * time.Millisecond
 	holdEvery   = 500 * time.Microsecond
+	turnLimit   = 200 * time.Millisecond
+	stopCost    = 50 * time.Microsecond
 
-	// freshLimit is how much of a processor a child may have used that has not become yet what it is
-	// to be. It takes a tenth of that, and more in a shell that is large.
+	// freshLimit is for how long a child has had a processor, at most, that is not yet what it is to
+	// be. A tenth of that is usual, but a shell may be large.
 	freshLimit = 5 * time.Millisecond
 
 	// stopLimit is how long a shell may take to stop, dieLimit what is interrupted to end for it
@@ -132,27 +134,41 @@ const (
 // its children in its process group. Waits says that it waits for a command there and that no child
 // would do anything with SIGINT but end. A SIGCONT trap of the user's runs each time it goes on.
 func (h heldShell) hold() (waits bool, children hitList) {
-	var had time.Duration // to get on: it was neither stopped nor waited for a processor
-	began, delay := time.Now(), runDelay(h.pid)
-	for went := began; ; {
+	var fresh []int
+	var had time.Duration
+	for end := time.Now().Add(spoilLimit); ; {
 		st, ok := readStat(h.pid)
 		stopped := ok && st.state == 'T' // by somebody else: it must not go on without the interrupt
-		free := time.Since(went)
 		_ = unix.Kill(h.pid, unix.SIGSTOP)
 		at, now := h.moment()
-		was := delay
-		delay = runDelay(h.pid)
-		had += max(free-(delay-was), 0)
-		if stopped || had >= at.better(now) || time.Since(began) >= spoilLimit {
+		limit := at.better(now)
+		if at == stageWait && slices.ContainsFunc(now.fresh, func(pid int) bool { return slices.Contains(fresh, pid) }) {
+			limit = spoilLimit // it waits for a processor
+		}
+		fresh = now.fresh
+		if stopped || had >= limit || time.Now().After(end) {
 			for pid, c := range now.group {
 				now.group[pid] = hit{c.comm, c.early && at == stageWait}
 			}
 			return at == stageWait && !h.anyCopes(), now.group
 		}
-		h.goOn()
-		went = time.Now()
-		time.Sleep(rand.N(holdEvery + had/8))
+		step := rand.N(holdEvery + had/8)
+		h.goOnFor(step)
+		had += step
 	}
+}
+
+// goOnFor lets a shell go on for a while, and until it has had a processor for longer than it takes
+// to stop: else it might be stopped again and again where it is.
+func (h heldShell) goOnFor(step time.Duration) {
+	before, known := cpuTime(h.pid)
+	h.goOn()
+	time.Sleep(step)
+	poll(turnLimit, func() bool {
+		st, ok := readStat(h.pid)
+		used, _ := cpuTime(h.pid)
+		return !known || !ok || st.state != 'R' || used-before >= stopCost
+	})
 }
 
 func (h heldShell) goOn() { _ = unix.Kill(h.pid, unix.SIGCONT) }
@@ -178,7 +194,7 @@ func (h heldShell) moment() (at stage, now offspring) {
 func (at stage) better(now offspring) time.Duration {
 	waits := at == stageWait
 	switch {
-	case at == stageHandler, waits && now.fresh > 0:
+	case at == stageHandler:
 		return spoilLimit
 	case at == stageBusy, waits && (now.all == 0 || now.ended > 0):
 		return loseLimit
@@ -256,9 +272,9 @@ func (h heldShell) stage() stage {
 type offspring struct {
 	group       hitList // those in its process group that have not ended
 	all         int
-	forked      int // those at work that are copies of the shell
-	fresh       int // of these, those that have hardly begun
-	busy        int // those at work
+	forked      int   // those at work that are copies of the shell
+	fresh       []int // of these, those that have hardly begun
+	busy        int   // those at work
 	ended       int
 	interrupted int // those ended by SIGINT
 }
@@ -281,7 +297,7 @@ func (h heldShell) children() (c offspring) {
 			if early = st.comm == h.comm && h.forked(pid); early {
 				c.forked++
 				if used, ok := cpuTime(pid); ok && used < freshLimit {
-					c.fresh++
+					c.fresh = append(c.fresh, pid)
 				}
 			}
 		}

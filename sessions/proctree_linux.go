@@ -139,27 +139,16 @@ func ticksAt(t time.Time) int64 {
 	return int64((time.Duration(up.Nano()) - time.Since(t)) * ticks / time.Second)
 }
 
-// runDelay is how long a process has waited for a processor so far, and cpuTime how long it has
-// had one, as far as the kernel tells: see /proc/PID/schedstat in its documentation.
-func runDelay(pid int) time.Duration {
-	_, delay, _ := readSchedstat(pid)
-	return delay
-}
-
-func cpuTime(pid int) (used time.Duration, ok bool) {
-	used, _, ok = readSchedstat(pid)
-	return used, ok
-}
-
-func readSchedstat(pid int) (used, delay time.Duration, ok bool) {
+// cpuTime is how long a process has had a processor, where the kernel tells: see
+// Documentation/scheduler/sched-stats of Linux for /proc/PID/schedstat.
+func cpuTime(pid int) (used time.Duration, known bool) {
 	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/schedstat")
-	f := bytes.Fields(b)
-	if err != nil || len(f) < 2 {
-		return 0, 0, false
+	if err != nil {
+		return 0, false
 	}
-	ran, err := strconv.ParseInt(string(f[0]), 10, 64)
-	waited, err2 := strconv.ParseInt(string(f[1]), 10, 64)
-	return time.Duration(ran), time.Duration(waited), err == nil && err2 == nil
+	field, _, _ := bytes.Cut(b, []byte(" "))
+	ns, err := strconv.ParseInt(string(field), 10, 64)
+	return time.Duration(ns), err == nil
 }
 
 func readStat(pid int) (st procStat, ok bool) {

@@ -36,6 +36,8 @@ func (s procSet) has(l label) bool { return false }
 
 func labelOf(pid int) label { return 0 }
 
+func cpuTime(pid int) (used time.Duration, known bool) { return 0, false }
+
 type hitList map[int]string
 
 type heldShell struct {

@@ -129,7 +129,7 @@ func (s *Session) restore() (whole bool, err error) {
 				return false, err
 			}
 		}
-		if s.answers("R", restoreLimit) {
+		if s.answers("R", s.restoreLimit()) {
 			s.dropEnv()
 			return as != restoreNone || s.checkpoint == nil, nil
 		}
@@ -151,8 +151,15 @@ const (
 	restoreNone
 )
 
-// restoreLimit is how long a new shell may take to restore its state.
-const restoreLimit = 5 * time.Second
+// restoreLimit is how long a new shell may take to restore its state: as long as any answer, and
+// longer where there is a lot, such as an array of a million words.
+func (s *Session) restoreLimit() time.Duration {
+	const perMiB = 2 * time.Second
+	if s.checkpoint == nil {
+		return answerLimit
+	}
+	return answerLimit + time.Duration(len(s.checkpoint.vars)>>20)*perMiB
+}
 
 // freshShell starts a shell with nothing but the driver in it: in an empty environment if
 // a state is to be restored, which has all of the variables.

@@ -71,24 +71,31 @@ PS1= PS2=
 # Within a function, takes the local variables of all its callers away, so that the global
 # ones show. Unset from a function that is called by the one a variable is local to, it
 # shows what it had hidden; whether that is the global one shows in an attribute that only
-# the global one is given, or what that refers to. A readonly local stays.
+# the global one is given, or what that refers to: so references come last. A readonly local
+# stays.
 case ${FUNCNAME[2]-source} in source) \builtin return ;; esac
 _tandem_uncover() {
 	\builtin test -R "$1"
 	case $? in 0) \builtin unset -n "$1" ;; *) \builtin unset -v "$1" ;; esac
 }
-for _tandem_name in \
-	"${!a@}" "${!b@}" "${!c@}" "${!d@}" "${!e@}" "${!f@}" "${!g@}" "${!h@}" "${!i@}" \
-	"${!j@}" "${!k@}" "${!l@}" "${!m@}" "${!n@}" "${!o@}" "${!p@}" "${!q@}" "${!r@}" \
-	"${!s@}" "${!t@}" "${!u@}" "${!v@}" "${!w@}" "${!x@}" "${!y@}" "${!z@}" "${!A@}" \
-	"${!B@}" "${!C@}" "${!D@}" "${!E@}" "${!F@}" "${!G@}" "${!H@}" "${!I@}" "${!J@}" \
-	"${!K@}" "${!L@}" "${!M@}" "${!N@}" "${!O@}" "${!P@}" "${!Q@}" "${!R@}" "${!S@}" \
+_tandem_names=(
+	"${!a@}" "${!b@}" "${!c@}" "${!d@}" "${!e@}" "${!f@}" "${!g@}" "${!h@}" "${!i@}"
+	"${!j@}" "${!k@}" "${!l@}" "${!m@}" "${!n@}" "${!o@}" "${!p@}" "${!q@}" "${!r@}"
+	"${!s@}" "${!t@}" "${!u@}" "${!v@}" "${!w@}" "${!x@}" "${!y@}" "${!z@}" "${!A@}"
+	"${!B@}" "${!C@}" "${!D@}" "${!E@}" "${!F@}" "${!G@}" "${!H@}" "${!I@}" "${!J@}"
+	"${!K@}" "${!L@}" "${!M@}" "${!N@}" "${!O@}" "${!P@}" "${!Q@}" "${!R@}" "${!S@}"
 	"${!T@}" "${!U@}" "${!V@}" "${!W@}" "${!X@}" "${!Y@}" "${!Z@}" "${!_@}"
-do
+)
+for _tandem_refs in 1 0; do
+for _tandem_name in "${_tandem_names[@]}"; do
+	\builtin test -R "$_tandem_name"
+	case $? in "$_tandem_refs") ;; *) \builtin continue ;; esac
 	for _tandem_frame in "${FUNCNAME[@]}"; do
 		\builtin declare -gt "$_tandem_name"
 		case ${!_tandem_name@a} in *t*) \builtin break ;; esac
 		_tandem_uncover "$_tandem_name"
+		\builtin test -R "$_tandem_name"
+		case $?$_tandem_refs in 01) \builtin continue 2 ;; esac
 	done
 	\builtin declare -g +t "$_tandem_name"
 	case $_tandem_frame/${!_tandem_name@a}${!_tandem_name+set} in
@@ -96,5 +103,6 @@ do
 	*/) \builtin unset -v "$_tandem_name" ;; # there is none: the declaration was ours
 	esac
 done
-\builtin unset -v _tandem_name _tandem_frame
+done
+\builtin unset -v _tandem_names _tandem_name _tandem_refs _tandem_frame
 \builtin unset -f _tandem_uncover

@@ -164,6 +164,16 @@ func TestExitKeepsWhatTheSameRunSet(t *testing.T) {
 	}
 }
 
+// A state that takes a new shell longer to restore than it may take to answer is restored all the same.
+func TestLargeStateIsKept(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "kept=yes; a=({1..1600000}); exit 3")
+	if r := sessionstest.Run(t, s, "echo $kept ${#a[@]}"); r.Stdout != "yes 1600000\n" {
+		t.Errorf("%q", r.Stdout)
+	}
+}
+
 func TestStatusIsKept(t *testing.T) {
 	t.Parallel()
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
