@@ -57,6 +57,8 @@ export class Model {
   private stream: Stream
   private interrupted = '' // the run that Ctrl-C was sent to already
   private fresh = true // no connection has been made yet
+  private loading = false // the list of runs is being asked for
+  private wanted = false // and is to be asked for again
 
   constructor(
     private readonly id: string,
@@ -218,7 +220,7 @@ export class Model {
         break
       case 'run.finished':
         this.ended(e)
-        this.screen.finished(e, e.pos === undefined ? () => {} : done(e.pos + 1))
+        this.screen.finished(e, this.find(e.run_id)?.code ?? '', e.pos === undefined ? () => {} : done(e.pos + 1))
         return
       case 'shell.restarted':
         this.screen.notice(restarted(e.cause, e.restored))
@@ -265,6 +267,12 @@ export class Model {
     this.update(e.run_id, {
       state: 'finished', reason: e.reason, exit_code: e.exit_code ?? null, signal: e.signal ?? '', duration_ms: e.duration_ms,
     })
+    // Others' runs that never started are not told before.
+    if (this.find(e.run_id)?.code === '') void this.loadRuns()
+  }
+
+  private find(run_id: string): Run | undefined {
+    return this.runs.value.find((r) => r.run_id === run_id)
   }
 
   private update(run_id: string, change: Partial<Run>): void {
@@ -283,7 +291,19 @@ export class Model {
     this.runs.value = [run, ...runs].slice(0, mostRuns)
   }
 
+  /** Asks for the list of runs, and once more for all that want it meanwhile. */
   private async loadRuns(): Promise<void> {
+    this.wanted = true
+    if (this.loading) return
+    this.loading = true
+    while (this.wanted) {
+      this.wanted = false
+      await this.loadOnce()
+    }
+    this.loading = false
+  }
+
+  private async loadOnce(): Promise<void> {
     let listed: RunInfo[]
     try {
       listed = await this.rest.runs(this.id)

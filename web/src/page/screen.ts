@@ -1,7 +1,7 @@
 // What a session's journal looks like in a terminal.
 
 import type { IMarker, Terminal } from '@xterm/xterm'
-import { asker, duration, ending, plain, succeeded } from './format'
+import { asker, duration, ending, firstLine, plain, succeeded } from './format'
 import type { End } from './format'
 
 const dim = '\x1b[2m'
@@ -43,6 +43,7 @@ export class Screen {
   private readonly decoders = new Map<string, TextDecoder>()
   private readonly markers = new Map<string, IMarker>()
   private current = 0 // number of the run that is on
+  private block = '' // id of the run whose block is open
   private speaking = 0 // number of the run whose output was written last
   private atStart = true // whether the cursor is at the start of a line
   private stderr = false // whether what is written comes out as stderr
@@ -60,6 +61,7 @@ export class Screen {
     for (const m of this.markers.values()) m.dispose()
     this.markers.clear()
     this.current = this.speaking = 0
+    this.block = ''
     this.atStart = true
     this.stderr = false
     this.term.reset()
@@ -90,6 +92,7 @@ export class Screen {
   started(run: Started, mine: boolean): void {
     this.line(this.settle() + afterRun)
     this.current = this.speaking = run.number
+    this.block = run.run_id
     this.term.write('', () => {
       const marker = this.term.registerMarker(0)
       if (marker) this.markers.set(run.run_id, marker)
@@ -97,11 +100,17 @@ export class Screen {
     this.line(header(run, mine))
   }
 
-  finished(run: Ended, done: () => void): void {
+  /** The end of a run's block; of a run that never had one, only a line that names it by its code. */
+  finished(run: Ended, code: string, done: () => void): void {
+    if (run.run_id !== this.block && neverStarted(run)) {
+      this.notice(`${ending(run)} before it started: ${code ? named(code) : `run ${run.run_id}`}`, done)
+      return
+    }
     const color = succeeded(run) ? green : run.reason === 'exited' || run.reason === 'refused' || run.reason === 'shell_exited' ? red : yellow
     const sign = succeeded(run) ? '✓' : '✗'
     this.line(`${this.settle()}${afterRun}${color}${sign} ${ending(run)}${off}${dim} · ${duration(run.duration_ms)}${off}\n\n`)
     this.current = this.speaking = 0
+    this.block = ''
     this.term.write('', done)
   }
 
@@ -162,6 +171,16 @@ export class Screen {
     // A program that resets its own colors on stderr is still on stderr.
     return turn + (stderr ? text.replace(/\x1b\[(?:0|39)?m/g, `$&${red}`) : text)
   }
+}
+
+function neverStarted(run: Ended): boolean {
+  return (run.exit_code ?? null) === null && run.duration_ms === 0
+}
+
+/** Some code in one line. */
+function named(code: string): string {
+  const { line, more } = firstLine(code)
+  return line.slice(0, headerWidth) + (more > 0 || line.length > headerWidth ? ' …' : '')
 }
 
 function header(run: Started, mine: boolean): string {
