@@ -28,7 +28,7 @@ export class Server {
       writeFileSync(join(dir, 'tokens'), tokens, { mode: 0o600 })
       args = [...args, '--token-file', join(dir, 'tokens')]
     }
-    const command = [program, 'serve', '--listen', '127.0.0.1:0', ...args]
+    const command = [program, 'serve', ...(args.includes('--listen') ? [] : ['--listen', '127.0.0.1:0']), ...args]
     const [file = '', ...rest] = onTerminal ? ['script', '-qfec', `exec ${command.map((a) => `'${a}'`).join(' ')}`, '/dev/null'] : command
     const child = spawn(file, rest, { stdio: ['ignore', 'pipe', 'pipe'], cwd: dir })
     const errors: string[] = []
@@ -46,13 +46,21 @@ export class Server {
     return server
   }
 
+  /** Ends it as a crash would. */
+  kill(): Promise<void> {
+    return this.end('SIGKILL')
+  }
+
   async stop(): Promise<void> {
-    if (this.process.exitCode === null) {
-      const gone = new Promise((resolve) => this.process.once('exit', resolve))
-      this.process.kill('SIGTERM')
-      await gone
-    }
+    await this.end('SIGTERM')
     rmSync(this.dir, { recursive: true, force: true })
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<void> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return
+    const gone = new Promise((resolve) => this.process.once('exit', resolve))
+    this.process.kill(signal)
+    await gone
   }
 }
 

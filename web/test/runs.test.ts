@@ -1,7 +1,7 @@
 // What a person is told of runs that wait, and of those that end in unusual ways.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Api, Server, enter, lines, open, sees, tab, until, useBrowser } from './harness'
+import { Api, Server, enter, lines, open, patience, sees, tab, until, useBrowser } from './harness'
 
 useBrowser()
 
@@ -32,5 +32,62 @@ describe('a run that is taken out of the queue', () => {
     expect(text).not.toContain('✗')
     // The list has learned what it was.
     await until(async () => (await page.locator('[data-run=waits]').textContent())?.includes('echo waits') ?? false)
+  })
+})
+
+describe('runs that wait', () => {
+  it('can be told apart by their code where they were typed', async () => {
+    const id = await api.create()
+    const page = await tab()
+    await open(page, server.url, id)
+    await enter(page, 'echo on; sleep 300')
+    await sees(page, /^on/)
+    for (const code of ['echo first', 'echo second']) {
+      await page.keyboard.insertText(code)
+      await page.keyboard.press('Alt+Enter')
+    }
+    await page.getByTestId('status').getByText('2 waiting').waitFor()
+    expect(await page.locator('.run.queued code').allTextContents()).toEqual(['echo second', 'echo first'])
+    await page.locator('.run.queued').last().hover()
+    await page.locator('.run.queued').last().getByTestId('run-cancel').click()
+    await sees(page, /── canceled before it started: echo first ──/)
+  })
+})
+
+describe('a run that is on', () => {
+  it('stays on when what came before is loaded', async () => {
+    const id = await api.create()
+    await api.run(id, 'seq 1 100000')
+    const page = await tab()
+    await open(page, server.url, id)
+    await enter(page, 'echo on; cat; echo over')
+    await sees(page, /^on/)
+    await page.getByTestId('earlier').click()
+    await until(async () => (await lines(page)).length > 100_000)
+    await sees(page, /^on/)
+    await enter(page, 'input')
+    await until(async () => (await lines(page)).filter((l) => l === 'input').length === 2) // typed, and from cat
+    await page.keyboard.press('Control+d')
+    await sees(page, /^over/)
+    await sees(page, /✓ ok/)
+    expect(await page.getByTestId('run').first().textContent()).toContain('ok')
+  })
+
+  it('has an unknown end, and is not refused, where the server is gone for good', async () => {
+    const first = await Server.start()
+    const id = await new Api(first.url).create()
+    const page = await tab()
+    await open(page, first.url, id)
+    await enter(page, 'echo on; sleep 300')
+    await sees(page, /^on/)
+    await page.keyboard.insertText('echo next')
+    await page.keyboard.press('Alt+Enter')
+    await page.getByTestId('status').getByText('1 waiting').waitFor()
+    await first.kill()
+    const second = await Server.start(['--listen', new URL(first.url).host])
+    await page.getByTestId('ended').waitFor({ timeout: patience })
+    expect(await page.locator('.run b').allTextContents()).toEqual(Array(2).fill('connection lost, end unknown'))
+    await first.stop()
+    await second.stop()
   })
 })

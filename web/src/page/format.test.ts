@@ -17,6 +17,7 @@ describe('words', () => {
     expect(ending({ reason: 'interrupted', exit_code: 8 })).toBe('interrupted, exit 8')
     expect(ending({ reason: 'shell_exited', exit_code: 137, signal: 'SIGKILL' })).toBe('shell lost to SIGKILL, exit 137')
     expect(ending({ reason: 'canceled', exit_code: null })).toBe('canceled')
+    expect(ending({ reason: 'lost' })).toBe('connection lost, end unknown')
   })
   it('shortens', () => {
     expect(firstLine('\na\nb\nc\n')).toEqual({ line: 'a', more: 2 })

@@ -56,6 +56,8 @@ export function ending(end: End): string {
       return 'session closed'
     case 'refused':
       return 'refused'
+    case 'lost': // the page's own word
+      return 'connection lost, end unknown'
   }
   return plain(end.reason)
 }

@@ -2,10 +2,11 @@
 // that shows it. It lives as long as the session is shown.
 
 import { computed, signal } from '@preact/signals'
-import { Rest, Stream, TandemError } from '../../client/src'
+import { RefusedError, Rest, Stream, TandemError } from '../../client/src'
 import type { Completions, ConnectionState, Role, RunInfo, StreamEvent } from '../../client/src'
 import { bytes } from './format'
 import { Screen } from './screen'
+import { Typed } from './typed'
 import type { View } from './terminal'
 
 // What is asked for when a session is opened: enough to fill several screens and to be there
@@ -18,6 +19,12 @@ const creditWindow = 256 << 10
 
 // Runs that are listed, and entries that Up goes back to.
 const mostRuns = 500
+
+// Of a run's code, what the list of runs has: as much as the server tells.
+const mostCode = 4 << 10
+
+// What a run goes through, in order.
+const states = ['queued', 'running', 'finished']
 
 export interface Run {
   run_id: string
@@ -53,7 +60,7 @@ export class Model {
 
   private readonly screen: Screen
   private readonly mine = new Set<string>()
-  private readonly withInput = new Set<string>()
+  private readonly typed = new Typed()
   private stream: Stream
   private interrupted = '' // the run that Ctrl-C was sent to already
   private fresh = true // no connection has been made yet
@@ -90,30 +97,33 @@ export class Model {
 
   /** Shows everything that is still kept of the session. */
   loadEarlier(): void {
-    this.stream.close()
     this.screen.clear()
     this.fresh = true
     this.earlier.value = 0
+    const before = this.stream
     this.stream = this.follow({ tail: Number.MAX_SAFE_INTEGER })
+    before.close() // what it says of that is no longer listened to
   }
 
-  /** Runs code, after what is on and waiting. */
-  run(code: string): void {
+  /** Runs code, after what is on and waiting. Gives it back where it is refused. */
+  run(code: string, giveBack?: (code: string) => void): void {
     this.note.value = ''
     const handle = this.stream.run(code, { stdin: true })
     this.mine.add(handle.run_id)
-    this.withInput.add(handle.run_id)
+    this.typed.add(handle.run_id, code)
     this.view.term.scrollToBottom()
-    const refused = (e: unknown) => {
-      this.update(handle.run_id, { state: 'finished', reason: 'refused' })
+    const stream = this.stream
+    handle.finished.catch((e: unknown) => {
+      if (stream !== this.stream) return // another tells of the run now
+      const refused = e instanceof RefusedError && e.code !== 'RUN_NOT_FOUND' && this.connection.value.ended === ''
+      this.update(handle.run_id, { state: 'finished', reason: refused ? 'refused' : 'lost' })
       this.note.value = message(e)
-    }
-    handle.finished.catch(refused)
-    handle.started.catch(() => {})
+      if (refused) giveBack?.(code)
+    })
   }
 
-  /** Gives the run that is on a line of input. False where it takes none. */
-  input(text: string): boolean {
+  /** Gives the run that is on a line of input, and gives it back where it is refused. False where there is no run. */
+  input(text: string, giveBack: () => void): boolean {
     const run = this.current.value
     if (!run) return false
     if (this.connection.value.state !== 'open') {
@@ -132,6 +142,7 @@ export class Model {
           ? 'This run takes no input. Alt+Enter queues the line as the next run.'
           : message(e)
       if (noInput) this.screen.notice('not sent: this run takes no input')
+      if (!lost && this.connection.value.ended === '') giveBack()
     })
     return true
   }
@@ -172,9 +183,14 @@ export class Model {
     return this.screen.reveal(run_id)
   }
 
+  /** All of a run's code; undefined where only its beginning is known. */
+  whole(run: Run): string | undefined {
+    return this.typed.get(run.run_id) ?? (run.code_truncated ? undefined : run.code)
+  }
+
   /** What Up leads to. */
   entries(): string[] {
-    const codes = this.runs.value.filter((r) => !r.code_truncated && r.code !== '').map((r) => r.code)
+    const codes = this.runs.value.flatMap((r) => this.whole(r) || [])
     return codes.reverse().filter((code, i, all) => code !== all[i - 1])
   }
 
@@ -195,6 +211,7 @@ export class Model {
         const ended = state === 'closed' ? (info.error?.message ?? info.reason ?? 'closed') : ''
         const denied = info.error?.status === 401
         this.connection.value = { state, retryAt: info.retryAt ?? 0, ended, denied }
+        if (state === 'closed') this.lose()
       },
     })
     return stream
@@ -271,6 +288,13 @@ export class Model {
     if (this.find(e.run_id)?.code === '') void this.loadRuns()
   }
 
+  /** Nothing more will be told: what has not ended by now has an end that is not known here. */
+  private lose(): void {
+    for (const run of this.runs.value) {
+      if (run.state !== 'finished') this.update(run.run_id, { state: 'finished', reason: 'lost' })
+    }
+  }
+
   private find(run_id: string): Run | undefined {
     return this.runs.value.find((r) => r.run_id === run_id)
   }
@@ -284,8 +308,9 @@ export class Model {
       this.runs.value = runs.with(at, { ...old, ...change })
       return
     }
+    const code = this.typed.get(run_id) ?? ''
     const run: Run = {
-      run_id, number: 0, state: 'queued', code: '', code_truncated: false, by: 'ws', mine: this.mine.has(run_id),
+      run_id, number: 0, state: 'queued', code: code.slice(0, mostCode), code_truncated: code.length > mostCode, by: 'ws', mine: this.mine.has(run_id),
       started_at: Date.now(), reason: '', exit_code: null, signal: '', duration_ms: 0, ...change,
     }
     this.runs.value = [run, ...runs].slice(0, mostRuns)
@@ -310,15 +335,22 @@ export class Model {
     } catch {
       return // the connection tells what is wrong
     }
+    const shown = new Map(this.runs.value.map((r) => [r.run_id, r]))
     const known = new Set(listed.map((r) => r.run_id))
-    const loaded = listed.slice(0, mostRuns).map((r): Run => ({
-      run_id: r.run_id, number: r.number, state: r.state as Run['state'], code: r.code, code_truncated: r.code_truncated === true,
-      by: r.by, mine: this.mine.has(r.run_id), started_at: r.started_at ?? 0, reason: r.reason ?? '', exit_code: r.exit_code ?? null,
-      signal: r.signal ?? '', duration_ms: r.duration_ms ?? 0,
-    }))
-    // What this page asked for while the answer was on its way is not in it.
-    const asked = this.runs.value.filter((r) => !known.has(r.run_id) && r.mine && r.state !== 'finished')
-    this.runs.value = [...asked, ...loaded]
+    const loaded = listed.map((r) => this.listed(r, shown.get(r.run_id)))
+    // What this page asked for while the answer was on its way is not in it, nor what was refused.
+    const asked = this.runs.value.filter((r) => !known.has(r.run_id) && r.mine && (r.state !== 'finished' || r.reason === 'refused'))
+    this.runs.value = [...asked, ...loaded].slice(0, mostRuns)
+  }
+
+  /** A run of the list, but not behind what was told of it while the list was on its way. */
+  private listed(r: RunInfo, told: Run | undefined): Run {
+    const code = { code: r.code, code_truncated: r.code_truncated === true, by: r.by }
+    if (told && states.indexOf(told.state) > states.indexOf(r.state)) return { ...told, ...code }
+    return {
+      ...code, run_id: r.run_id, number: r.number, state: r.state, mine: this.mine.has(r.run_id), started_at: r.started_at ?? 0,
+      reason: r.reason ?? '', exit_code: r.exit_code ?? null, signal: r.signal ?? '', duration_ms: r.duration_ms ?? 0,
+    }
   }
 }
 

@@ -90,6 +90,11 @@ export class Prompt {
     })
   }
 
+  /** Puts back what was entered and refused, unless something else has been typed since. */
+  giveBack(text: string): void {
+    if (this.text === '') this.replace(text)
+  }
+
   insert(text: string): void {
     this.view.dispatch(this.view.state.replaceSelection(text), { scrollIntoView: true })
     this.focus()

@@ -59,7 +59,7 @@ export function RunPanel({ model, rest, id, acts, onClose, onReveal }: PanelProp
               <IconButton icon="output" label="Code and output" onClick={() => (shown.value = run)} testid="run-details" />
               <IconButton icon="copy" label="Copy output" onClick={() => void copy(run)} testid="run-copy" />
               {acts && run.state === 'finished' && (
-                <IconButton icon="again" label="Run again" disabled={run.code_truncated} onClick={() => model.run(run.code)} testid="run-again" />
+                <IconButton icon="again" label="Run again" disabled={model.whole(run) === undefined} onClick={() => model.run(model.whole(run) ?? '')} testid="run-again" />
               )}
               {acts && run.state !== 'finished' && (
                 <IconButton icon="stop" label={run.state === 'queued' ? 'Take out of the queue' : 'End it'} onClick={() => model.cancel(run.run_id)} testid="run-cancel" />
@@ -103,7 +103,7 @@ function Details({ run, rest, id, onClose }: { run: Run; rest: Rest; id: string;
   return (
     <Dialog title={run.number > 0 ? `Run ${run.number}: ${words(run)}` : words(run)} onClose={onClose} testid="run-dialog">
       <h3><Icon name="code" /> Code, asked for by {asker(run.by, run.mine)}</h3>
-      <pre dir="auto">{plainLines(run.code)}{run.code_truncated && '\n… the rest is not kept here'}</pre>
+      <pre dir="auto">{plainLines(run.code)}{run.code_truncated && '\n… the rest is not shown'}</pre>
       <h3><Icon name="output" /> Output</h3>
       <pre class="output" dir="auto">{plainLines(output.value.slice(-200_000))}</pre>
       <div class="buttons"><button type="button" class="primary" onClick={onClose} autofocus>Close</button></div>

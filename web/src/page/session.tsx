@@ -113,7 +113,7 @@ export function SessionView({ id, info, rest, viewOnly, onMenu, refresh }: Sessi
         <IconButton icon="runs" label="Runs" pressed={panel.value} onClick={() => (panel.value = !panel.value)} testid="runs-toggle" />
       </header>
       {searching.value && p && <SearchBar view={p.view} found={found.value} onClose={closeSearch} />}
-      {p && p.model.earlier.value > 0 && (
+      {p && p.model.earlier.value > 0 && connection?.state === 'open' && (
         <button type="button" class="earlier" onClick={() => p.model.loadEarlier()} data-testid="earlier">Show what came before</button>
       )}
       <div class="stage">
@@ -162,14 +162,14 @@ function makePrompt(parent: HTMLElement, model: Model, view: View, list: Signal<
   let asked = 0
   const prompt: Prompt = new Prompt(parent, {
     enter(text) {
-      if (model.current.peek()) return model.input(text + '\n')
+      if (model.current.peek()) return model.input(text + '\n', () => prompt.giveBack(text))
       if (text.trim() === '') return true
-      model.run(text)
+      model.run(text, (code) => prompt.giveBack(code))
       return true
     },
     queue(text) {
       if (text.trim() === '') return false
-      model.run(text)
+      model.run(text, (code) => prompt.giveBack(code))
       return true
     },
     takesInput: () => model.current.peek() !== undefined,
