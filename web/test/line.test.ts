@@ -98,3 +98,83 @@ describe('what was typed', () => {
     await until(async () => (await lines(page)).filter((l) => l === '9001').length === 2)
   })
 })
+
+/** What has the focus, by its name. */
+function focused(page: Page): Promise<string> {
+  return page.evaluate(() => document.activeElement?.getAttribute('aria-label') ?? document.activeElement?.textContent?.trim() ?? '')
+}
+
+describe('the focus', () => {
+  it('returns to where it was when a dialog closes', async () => {
+    const id = await api.create({ name: 'focus' })
+    const page = await tab()
+    await open(page, server.url, id)
+    await api.run(id, 'echo something to look at')
+    await page.getByTestId('run-details').waitFor()
+    const here = page.locator(`[data-testid=session][data-id="${id}"]`)
+    for (const [button, name] of [
+      [page.getByTestId('settings'), 'Settings'], [page.getByTestId('new-session'), 'New session'], [here.getByTestId('rename'), 'Rename focus'],
+      [here.getByTestId('delete'), 'Delete focus'], [page.getByTestId('run-details'), 'Code and output'],
+    ] as const) {
+      await button.focus()
+      await page.keyboard.press('Enter')
+      await page.locator('dialog').waitFor()
+      await page.keyboard.press('Escape')
+      await page.locator('dialog').waitFor({ state: 'detached' })
+      expect(await focused(page)).toBe(name)
+    }
+    await here.getByTestId('rename').focus()
+    await page.keyboard.press('Enter')
+    await page.locator('dialog').waitFor()
+    await page.keyboard.press('Enter')
+    await page.locator('dialog').waitFor({ state: 'detached' })
+    expect(await focused(page)).toBe('Rename focus')
+  })
+
+  it('goes to the command line from a session that is deleted or made', async () => {
+    const [id, other] = [await api.create(), await api.create()]
+    const page = await tab()
+    await open(page, server.url, id)
+    const item = page.locator(`[data-testid=session][data-id="${other}"]`)
+    await item.getByTestId('delete').focus()
+    await page.keyboard.press('Enter')
+    await page.getByTestId('confirm-delete').press('Enter')
+    await item.waitFor({ state: 'detached' })
+    await until(async () => (await focused(page)) === 'Command line')
+    await page.getByTestId('new-session').press('Enter')
+    await page.getByTestId('session-name').press('Enter')
+    await page.locator('dialog').waitFor({ state: 'detached' })
+    await until(async () => (await focused(page)) === 'Command line')
+  })
+
+  it('leaves the command line with Escape and Tab, also while completions are listed', async () => {
+    const id = await api.create()
+    const page = await tab()
+    await open(page, server.url, id)
+    await page.keyboard.insertText('ls /')
+    await page.keyboard.press('Tab')
+    await page.getByTestId('completions').waitFor()
+    await page.keyboard.press('Escape')
+    await page.getByTestId('completions').waitFor({ state: 'detached' })
+    await page.keyboard.press('Tab')
+    expect(await focused(page)).not.toBe('Command line')
+    expect(await promptText(page)).toBe('ls /')
+  })
+})
+
+describe('the list of sessions', () => {
+  it('shows the one that is open, however long it is', async () => {
+    const ids = []
+    for (let i = 0; i < 30; i++) ids.push(await api.create())
+    const page = await tab()
+    for (const id of [ids[0], ids[29]] as string[]) {
+      await page.goto(`${server.url}?session=${id}`)
+      const item = page.locator(`[data-testid=session][data-id="${id}"]`)
+      await item.waitFor()
+      await until(() => item.evaluate((e) => {
+        const { top, bottom } = e.getBoundingClientRect()
+        return top >= 0 && bottom <= innerHeight
+      }))
+    }
+  })
+})

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 
 interface DialogProps {
   title: string
@@ -8,11 +8,22 @@ interface DialogProps {
   testid?: string
 }
 
-/** A question that is put before everything else. Escape closes it. */
+/** Puts the focus on the command line, or where one can be had, for when what had it goes. */
+export function focusLine(): void {
+  const line = document.querySelector<HTMLElement>('[data-testid=prompt]') ?? document.querySelector<HTMLElement>('.new-session')
+  line?.focus()
+}
+
+/** A question that is put before everything else. Escape closes it, and the focus returns to where it was. */
 export function Dialog({ title, onClose, children, testid }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null)
-  useEffect(() => {
-    element.current?.showModal()
+  useLayoutEffect(() => { // its end comes while the dialog is still there: closed, it gives the focus back
+    const dialog = element.current
+    dialog?.showModal()
+    return () => {
+      dialog?.close()
+      if (document.activeElement === document.body) focusLine() // what had it is gone
+    }
   }, [])
   return (
     <dialog

@@ -28,6 +28,9 @@ export interface Actions {
   clearScreen(): void
 }
 
+// After Escape, Tab leaves the line for so many ms.
+const tabLeaves = 2000
+
 const colors = HighlightStyle.define([
   { tag: tags.keyword, color: 'var(--code-keyword)' },
   { tag: tags.string, color: 'var(--code-string)' },
@@ -137,7 +140,7 @@ export class Prompt {
   /** Acts as if a key had been pressed, for keys on the screen. */
   press(key: 'up' | 'down' | 'left' | 'right' | 'tab' | 'escape' | 'home' | 'end'): void {
     const commands: Record<typeof key, Command> = {
-      up: () => this.up(), down: () => this.down(), tab: () => this.tab(), escape: () => this.actions.listKey('escape'),
+      up: () => this.up(), down: () => this.down(), tab: () => this.tab(), escape: () => this.escape(),
       left: (v) => this.move(v, -1), right: (v) => this.move(v, 1), home: cursorLineStart, end: cursorLineEnd,
     }
     commands[key](this.view)
@@ -176,7 +179,7 @@ export class Prompt {
       { key: 'Alt-f', run: cursorGroupRight, preventDefault: true },
       { key: 'Alt-d', run: deleteGroupForward, preventDefault: true },
       { key: 'Alt-Backspace', run: deleteGroupBackward },
-      { key: 'Escape', run: () => this.actions.listKey('escape') },
+      { key: 'Escape', run: () => this.escape() },
       ...controls,
     ]
   }
@@ -205,6 +208,11 @@ export class Prompt {
     if (this.actions.listKey('tab')) return true
     this.actions.complete(this.text, this.view.state.selection.main.head)
     return true
+  }
+
+  private escape(): boolean {
+    this.view.setTabFocusMode(tabLeaves)
+    return this.actions.listKey('escape')
   }
 
   private up(): boolean {

@@ -1,8 +1,8 @@
 import { useSignal } from '@preact/signals'
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
 import type { Rest, SessionInfo } from '../../client/src'
 import type { Listing } from './app'
-import { Dialog } from './dialog'
+import { Dialog, focusLine } from './dialog'
 import { ago, firstLine, plain, shortPath } from './format'
 import { Icon, IconButton } from './icons'
 import { message } from './model'
@@ -60,8 +60,18 @@ interface ItemProps {
 
 function Item({ session: s, mayAct, onRename, onDelete }: ItemProps) {
   const here = place.value.session === s.id
+  const element = useRef<HTMLLIElement>(null)
+  useEffect(() => {
+    if (here) element.current?.scrollIntoView({ block: 'nearest' })
+  }, [here])
+  useLayoutEffect(() => { // its end comes while the item is still there
+    const item = element.current
+    return () => {
+      if (item?.contains(document.activeElement)) focusLine()
+    }
+  }, [])
   return (
-    <li class={here ? 'session here' : 'session'} data-testid="session" data-id={s.id}>
+    <li ref={element} class={here ? 'session here' : 'session'} data-testid="session" data-id={s.id}>
       <a
         href={link(s.id, place.value.view)} aria-current={here ? 'page' : undefined}
         onClick={(e) => {
