@@ -57,13 +57,13 @@ describe('runs that wait', () => {
 describe('a run that is on', () => {
   it('stays on when what came before is loaded', async () => {
     const id = await api.create()
-    await api.run(id, 'seq 1 100000')
+    await api.run(id, 'seq 1 60000')
     const page = await tab()
     await open(page, server.url, id)
     await enter(page, 'echo on; cat; echo over')
     await sees(page, /^on/)
     await page.getByTestId('earlier').click()
-    await until(async () => (await lines(page)).length > 100_000)
+    await until(() => page.evaluate(() => (window as any).tandem.terminal.buffer.active.length > 60_000))
     await sees(page, /^on/)
     await enter(page, 'input')
     await until(async () => (await lines(page)).filter((l) => l === 'input').length === 2) // typed, and from cat
@@ -89,5 +89,37 @@ describe('a run that is on', () => {
     expect(await page.locator('.run b').allTextContents()).toEqual(Array(2).fill('connection lost, end unknown'))
     await first.stop()
     await second.stop()
+  })
+})
+
+describe('the list of runs', () => {
+  it('tells how long each took, and all of how it ended', async () => {
+    const id = await api.create()
+    const page = await tab()
+    const took: string[] = []
+    for (let i = 0; i < 10; i++) took.unshift(`${(await api.run(id, ':')).duration_ms} ms`)
+    await open(page, server.url, id)
+    await until(async () => (await page.getByTestId('run').count()) === 10)
+    expect(await page.locator('.run-facts span:nth-child(2)').allTextContents()).toEqual(took)
+    await api.run(id, 'kill -9 $$')
+    await page.getByText('shell lost to SIGKILL, exit 137').waitFor()
+    expect(await page.locator('.run-facts').first().evaluate((e) => e.scrollWidth - e.clientWidth)).toBe(0)
+  })
+})
+
+describe('more lines than a page holds', () => {
+  it('are said to be elsewhere', async () => {
+    const id = await api.create()
+    await api.run(id, 'echo the very first; seq 1 160000')
+    const page = await tab()
+    await open(page, server.url, id)
+    await sees(page, /^160000/)
+    expect(await page.getByTestId('full').count()).toBe(0)
+    await page.getByTestId('earlier').click()
+    await page.getByTestId('full').waitFor({ timeout: patience })
+    await page.locator('[data-testid=prompt]:focus').waitFor() // the button has gone with the focus
+    expect(await page.getByTestId('full').textContent()).toMatch(/150,000.*tandem logs /)
+    expect(await page.getByTestId('earlier').count()).toBe(0)
+    await sees(page, /^160000/)
   })
 })

@@ -54,6 +54,7 @@ export class Model {
   readonly cwd = signal('')
   readonly role = signal<Role>('control')
   readonly earlier = signal(0) // bytes before what the terminal shows
+  readonly full = signal(false) // the terminal has as many lines as it holds, and drops the first ones
   readonly note = signal('') // about what was just tried
   readonly current = computed(() => this.runs.value.find((r) => r.state === 'running'))
   readonly queued = computed(() => this.runs.value.filter((r) => r.state === 'queued').length)
@@ -76,6 +77,7 @@ export class Model {
     private readonly view: View,
   ) {
     this.screen = new Screen(view.term)
+    view.term.onWriteParsed(() => (this.full.value ||= view.full))
     this.stream = this.follow({ tail: firstTail })
     void this.loadRuns()
     addEventListener('online', this.wake)
@@ -95,11 +97,12 @@ export class Model {
     if (document.visibilityState === 'visible') this.stream.wake()
   }
 
-  /** Shows everything that is still kept of the session. */
+  /** Shows everything that is still kept of the session, as far as the terminal holds it. */
   loadEarlier(): void {
     this.screen.clear()
     this.fresh = true
     this.earlier.value = 0
+    this.full.value = false
     const before = this.stream
     this.stream = this.follow({ tail: Number.MAX_SAFE_INTEGER })
     before.close() // what it says of that is no longer listened to

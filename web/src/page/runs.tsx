@@ -51,7 +51,7 @@ export function RunPanel({ model, rest, id, acts, onClose, onReveal }: PanelProp
               <code><bdi>{firstLine(run.code).line || '…'}</bdi>{firstLine(run.code).more > 0 && <small> +{firstLine(run.code).more} lines</small>}</code>
               <span class="run-facts">
                 <b>{words(run)}</b>
-                {run.state === 'finished' && run.duration_ms > 0 && <span>{duration(run.duration_ms)}</span>}
+                {run.state === 'finished' && run.number > 0 && run.reason !== 'lost' && <span>{duration(run.duration_ms)}</span>}
                 <span>{run.number > 0 ? `#${run.number} · ` : ''}{asker(run.by, run.mine)}</span>
               </span>
             </button>

@@ -16,7 +16,7 @@ import { Prompt } from './prompt'
 import { RunPanel } from './runs'
 import { SearchBar } from './search'
 import { title } from './sessions'
-import { View } from './terminal'
+import { View, scrollback } from './terminal'
 import type { Found } from './terminal'
 
 interface SessionProps {
@@ -113,8 +113,21 @@ export function SessionView({ id, info, rest, viewOnly, onMenu, refresh }: Sessi
         <IconButton icon="runs" label="Runs" pressed={panel.value} onClick={() => (panel.value = !panel.value)} testid="runs-toggle" />
       </header>
       {searching.value && p && <SearchBar view={p.view} found={found.value} onClose={closeSearch} />}
-      {p && p.model.earlier.value > 0 && connection?.state === 'open' && (
-        <button type="button" class="earlier" onClick={() => p.model.loadEarlier()} data-testid="earlier">Show what came before</button>
+      {p?.model.full.value && (
+        <p class="earlier" data-testid="full">
+          This page holds the last {scrollback.toLocaleString('en')} lines. All that the server keeps: <code>tandem logs {id.slice(0, 8)}</code>
+        </p>
+      )}
+      {p && !p.model.full.value && p.model.earlier.value > 0 && (
+        <button
+          type="button" class="earlier" disabled={connection?.state !== 'open'} data-testid="earlier"
+          onClick={() => {
+            p.model.loadEarlier()
+            p.prompt?.focus() // the button goes
+          }}
+        >
+          Show what came before
+        </button>
       )}
       <div class="stage">
         <div class="terminal" ref={screen} data-testid="terminal" />

@@ -11,7 +11,7 @@ import type { ITheme } from '@xterm/xterm'
 import '@xterm/xterm/css/xterm.css'
 
 // Lines that are kept for scrolling back. A phone has less room.
-const scrollback = matchMedia('(max-width: 700px)').matches ? 20_000 : 150_000
+export const scrollback = matchMedia('(max-width: 700px)').matches ? 20_000 : 150_000
 
 const light: ITheme = {
   background: '#fdfdfc', foreground: '#24292f', cursor: '#fdfdfc', selectionBackground: '#b6d7f5',
@@ -92,6 +92,11 @@ export class View {
     this.term.options.fontSize = fontSize
     this.term.options.screenReaderMode = screenReader
     this.fit()
+  }
+
+  /** Whether there are as many lines as are kept. */
+  get full(): boolean {
+    return this.term.buffer.normal.length >= scrollback + this.term.rows
   }
 
   /** Looks for text from where the last find was; backward is up. */
