@@ -173,6 +173,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	if err := s.code.write(filepath.Join(s.dir, "go"), sh.script(r.req.Code, h)); err != nil {
 		return pump, err
 	}
+	_, s.tmoutLent = r.req.Env["TMOUT"]
 	if len(r.req.Env) > 0 {
 		s.unenvs++ // the shell may not have come to the last one yet
 		s.unenv = "unenv" + strconv.Itoa(s.unenvs%2)
@@ -202,7 +203,7 @@ func (x *execution) lines(complained bool) string {
 	for name, value := range x.r.req.Env {
 		s.meddled = s.meddled || meddlesAs(name+"="+value)
 	}
-	tamed := len(s.opts) > 0 || s.tmout != "" || s.prompt || mentions(code, hasty)
+	tamed := len(s.opts) > 0 || s.tmout != "" || s.tmoutLent || s.prompt || mentions(code, hasty)
 	if s.meddled || tamed || complained || s.status == 1 {
 		return x.sh.lines(x.n, tamed)
 	}
@@ -289,7 +290,9 @@ var driverOptions = []string{"errexit", "errtrace", "functrace", "history", "ver
 // noteReport keeps what a report says of the shell's state.
 func (s *Session) noteReport(rep report) {
 	s.status = max(rep.status, 0)
-	s.tmout = rep.tmout
+	if !s.tmoutLent {
+		s.tmout = rep.tmout
+	}
 	s.prompt = rep.prompt
 	s.opts = nil
 	for _, o := range strings.Split(rep.opts, ":") {
@@ -298,7 +301,7 @@ func (s *Session) noteReport(rep report) {
 		}
 	}
 	s.setCwd(rep.dir)
-	s.wild = rep.wild && (s.tmout != "" || len(s.opts) > 0)
+	s.wild = rep.wild && (rep.tmout != "" || len(s.opts) > 0)
 }
 
 // setCwd notes where the shell is, by its own word or, where it has none, the kernel's.

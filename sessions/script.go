@@ -173,7 +173,7 @@ func (sh *shell) prefix(h handover) string {
 	for _, name := range sortedNames(h.env) {
 		cmds.WriteString(`\builtin export ` + name + "=" + quote(h.env[name]) + "\n")
 	}
-	if h.tmout != "" {
+	if _, lent := h.env["TMOUT"]; h.tmout != "" && !lent {
 		cmds.WriteString("TMOUT=" + quote(h.tmout) + "\n")
 	}
 	if len(h.debug) > 0 {

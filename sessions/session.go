@@ -105,6 +105,7 @@ type Session struct {
 	syncs      uint64    // number of the last sync
 	unenv      string    // the file that takes the last run's own environment back, "": that was done
 	unenvs     int       // how many there were
+	tmoutLent  bool      // the last run was given a TMOUT
 	ended      bool      // its processes have been ended
 	needSync   bool      // an interrupt was sent: have the shell answer before the next run
 	alarm      alarm

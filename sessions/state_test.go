@@ -393,6 +393,26 @@ func TestRunEnvironmentInQuickSuccession(t *testing.T) {
 	}
 }
 
+// TMOUT, which the driver keeps away from the idle shell, is no exception.
+func TestRunEnvironmentTMOUT(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	for _, before := range []string{"", "7"} {
+		if before != "" {
+			sessionstest.Run(t, s, "TMOUT="+before)
+		}
+		if r := sessionstest.RunRequest(t, s, sessions.RunRequest{Code: "echo $TMOUT", Env: map[string]string{"TMOUT": "1"}}); r.Stdout != "1\n" {
+			t.Errorf("in the run: %q", r.Stdout)
+		}
+		sessionstest.Checkpoint(t, s)
+		for range 2 {
+			if r := sessionstest.Run(t, s, "echo $TMOUT"); r.Stdout != before+"\n" {
+				t.Errorf("afterwards %q, want %q", r.Stdout, before)
+			}
+		}
+	}
+}
+
 func TestRunDirectory(t *testing.T) {
 	t.Parallel()
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
