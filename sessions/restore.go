@@ -34,8 +34,9 @@ func (s *Session) autopsy(run uint64) death {
 	if farewell != nil {
 		s.noteReport(*farewell)
 	}
+	another := sh.comm != "" && sh.comm != s.m.bashComm
 	switch st := sh.status; {
-	case farewell == nil && sh.comm != "" && sh.comm != s.m.bashComm:
+	case farewell == nil && (another || s.becameBash()):
 		d.cause = CauseExec
 	case st.Signaled():
 		d.cause = CauseSignal
@@ -48,6 +49,14 @@ func (s *Session) autopsy(run uint64) death {
 		s.status = st.ExitStatus()
 	}
 	return d
+}
+
+// becameBash reports whether a shell that has said nothing at its end has made another bash of itself:
+// with our EXIT trap it would have said so, unless there was nothing that it could become.
+func (s *Session) becameBash() bool {
+	st := s.sh.status
+	armed := !s.untold && !s.ownExit && !s.rearm
+	return armed && st.Exited() && st.ExitStatus() != 126 && st.ExitStatus() != 127
 }
 
 // replaceShell starts another shell in the state that the last one left. Where that fails

@@ -74,6 +74,7 @@ var routes = []aRoute{
 	{name: "exit in a function", code: "leave() { local plain=no array ref=x -; set -- x; ( : ); exit 7; }; outer() { local target=no int; leave; }; outer", reason: sessions.ReasonExited, exit: 7, restarts: restartExit},
 	{name: "set -e", code: "set -e; false", reason: sessions.ReasonExited, exit: 1, restarts: restartExit},
 	{name: "exec", code: "exec true", reason: sessions.ReasonExited, restarts: restartExec},
+	{name: "exec of a bash", code: "exec bash -c 'exit 6'", reason: sessions.ReasonExited, exit: 6, restarts: restartExec},
 	{name: "killed", code: "kill -9 $$", reason: sessions.ReasonShellExited, exit: 137, restarts: restartSignal},
 	{name: "killed while idle", code: "{ sleep 0.1; kill -9 $$; } & wait", reason: sessions.ReasonShellExited, exit: 137, restarts: restartSignal},
 	{name: "exit twice", code: "exit 7", reason: sessions.ReasonExited, exit: 7, restarts: restartExit},
@@ -161,16 +162,6 @@ func TestExitKeepsWhatTheSameRunSet(t *testing.T) {
 				t.Errorf("got %q, want %q", r.Stdout, c.want)
 			}
 		})
-	}
-}
-
-// A state that takes a new shell longer to restore than it may take to answer is restored all the same.
-func TestLargeStateIsKept(t *testing.T) {
-	t.Parallel()
-	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
-	sessionstest.Run(t, s, "kept=yes; a=({1..1600000}); exit 3")
-	if r := sessionstest.Run(t, s, "echo $kept ${#a[@]}"); r.Stdout != "yes 1600000\n" {
-		t.Errorf("%q", r.Stdout)
 	}
 }
 
