@@ -46,6 +46,7 @@ type keyFilter struct {
 	out     []byte // to be handed on
 	matched int    // so much of the mark that begins a paste, or ends it, has been read
 	seq     []byte // the beginning of a sequence
+	char    []byte // the beginning of a character
 	pasting bool
 	breaks  int // line ends that were pasted, and wait for what comes behind them
 	cr      bool
@@ -101,6 +102,10 @@ func (f *keyFilter) take(b byte) {
 
 // key takes what is no mark.
 func (f *keyFilter) key(b byte) {
+	if len(f.char) > 0 && utf8.RuneStart(b) {
+		f.char = f.char[:0]
+		f.out = utf8.AppendRune(f.out, utf8.RuneError)
+	}
 	switch {
 	case f.none && b != keyInterrupt && b != keyDetach:
 	case f.pasting:
@@ -118,7 +123,18 @@ func (f *keyFilter) key(b byte) {
 	case b == '\b' || b == 0x7f:
 		f.out = utf8.AppendRune(f.out, keyErase)
 	default:
-		f.out = append(f.out, b)
+		f.text(b)
+	}
+}
+
+// text hands on characters that are whole. The editor would wait for the rest of one that does not
+// come, and show nothing of what is behind it.
+func (f *keyFilter) text(b byte) {
+	f.char = append(f.char, b)
+	for len(f.char) > 0 && utf8.FullRune(f.char) {
+		r, size := utf8.DecodeRune(f.char)
+		f.out = utf8.AppendRune(f.out, r)
+		f.char = f.char[size:]
 	}
 }
 
@@ -163,7 +179,7 @@ func (f *keyFilter) paste(b byte) {
 	if b == '\t' {
 		f.out = append(f.out, shownTab...)
 	} else {
-		f.out = append(f.out, b)
+		f.text(b)
 	}
 }
 

@@ -88,6 +88,8 @@ func TestKeyFilter(t *testing.T) {
 		"\x1b日\x1b\x1b[1;3Dé\x1b[日\x1b[@x\x1bby\x1bOHz": {"日\x1b[1;3Dé日x\x1bby\x1bOHz", ""},
 		"a\x7fb\b\x1b\x7f\x1b\x03":                      {"a\u0080b\u0080\u0080" + keysClear, "\x03"},
 		"\x1b[" + strings.Repeat("1", 100) + "A":        {"", ""},
+		"caf\xe9 x\r\xe6\x97\r日\xff":                    {"caf\ufffd x\r\ufffd\r日\ufffd", ""},
+		"\x1b[200~\xe9a\x80\x1b[201~":                   {"\x1b[200~\ufffda\ufffd\x1b[201~", ""},
 	} {
 		out, pressed := filtered(strings.NewReader(in), false)
 		if out != want[0] || pressed != want[1] {
@@ -110,7 +112,7 @@ func FuzzKeyFilter(f *testing.F) {
 		if out != slow || pressed != pressedSlow {
 			t.Errorf("%q %q at once, %q %q one by one", out, pressed, slow, pressedSlow)
 		}
-		if strings.ContainsAny(out, "\x03\x1d") {
+		if strings.ContainsAny(out, "\x03\x1d") || !utf8.ValidString(out) {
 			t.Errorf("%q", out)
 		}
 		pasted, pressed := filtered(strings.NewReader(pasteBegins+strings.ReplaceAll(string(in), "\x1b", "")+pasteEnds), false)
