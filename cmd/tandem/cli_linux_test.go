@@ -442,7 +442,7 @@ func testWait(t *testing.T, s shell) {
 	if oneLineOf(t, d, "wait", "nothing has run in this session"); d.code != 125 {
 		t.Errorf("exit code %d", d.code)
 	}
-	run := strings.TrimSpace(s.must(t, "run", "-s", id, "-d", "--run-id", "five", "--", "exit 5"))
+	run := strings.TrimSpace(s.must(t, "run", "-s", id, "-d", "--run-id", "five", "--", "(exit 5)"))
 	if d := s.call(t, "wait", id, run, "--json"); d.code != 5 || d.stderr != "" || *unmarshal[runInfo](t, d.stdout).ExitCode != 5 {
 		t.Errorf("%+v", d)
 	}
