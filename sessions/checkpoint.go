@@ -100,7 +100,7 @@ func (s *Session) askCheckpoint() (*checkpoint, error) {
 		case dead || s.endingNow() || time.Now().After(end):
 			return nil, errNoAnswer
 		}
-		if used, _ := cpuTime(s.sh.pid); used > worked && time.Since(began) < stateLimit {
+		if used, _ := cpuTime(s.sh.pid); used > worked && s.sh.unread() == 0 && time.Since(began) < stateLimit {
 			worked, end = used, time.Now().Add(answerLimit)
 		}
 	}

@@ -112,7 +112,7 @@ const (
 	// it would be spoilt by it, where it is sure to lose it, and where it may; it goes on for up to
 	// holdEvery at a time, and longer and longer. However busy the machine is, it ends after
 	// spoilLimit; a turn on a processor is waited for no longer than turnLimit.
-	spoilLimit  = 2 * time.Second
+	spoilLimit  = time.Second
 	loseLimit   = 30 * time.Millisecond
 	unsureLimit = 6 * time.Millisecond
 	holdEvery   = 500 * time.Microsecond
@@ -281,6 +281,7 @@ type offspring struct {
 
 func (h heldShell) children() (c offspring) {
 	c.group = hitList{}
+	_, known := cpuTime(h.pid) // a child may have had none yet
 	for _, pid := range childrenOf(h.pid) {
 		st, ok := readStat(pid)
 		c.all++
@@ -296,7 +297,7 @@ func (h heldShell) children() (c offspring) {
 			c.busy++
 			if early = st.comm == h.comm && h.forked(pid); early {
 				c.forked++
-				if used, ok := cpuTime(pid); ok && used < freshLimit {
+				if used, _ := cpuTime(pid); known && used < freshLimit {
 					c.fresh = append(c.fresh, pid)
 				}
 			}
@@ -359,7 +360,7 @@ func (l hitList) interruptMissed(session, run procSet, shell heldShell, last tim
 		maps.DeleteFunc(missed[shell.pid], func(pid int, _ hit) bool { return !l[pid].early })
 	}
 	if len(missed[newest])+len(missed[shell.pid]) == 0 {
-		return sent
+		return time.Time{}
 	}
 	if newest == 0 && !mayTrap {
 		return l.interruptForeground(session, run, shell, false)

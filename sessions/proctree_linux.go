@@ -139,8 +139,9 @@ func ticksAt(t time.Time) int64 {
 	return int64((time.Duration(up.Nano()) - time.Since(t)) * ticks / time.Second)
 }
 
-// cpuTime is how long a process has had a processor, where the kernel tells: see
-// Documentation/scheduler/sched-stats of Linux for /proc/PID/schedstat.
+// cpuTime is how long a process has had a processor, where the kernel tells: one that is built or
+// set to keep no such account says 0. See Documentation/scheduler/sched-stats of Linux for
+// /proc/PID/schedstat.
 func cpuTime(pid int) (used time.Duration, known bool) {
 	b, err := readKernel("/proc/" + strconv.Itoa(pid) + "/schedstat")
 	if err != nil {
@@ -148,7 +149,7 @@ func cpuTime(pid int) (used time.Duration, known bool) {
 	}
 	field, _, _ := bytes.Cut(b, []byte(" "))
 	ns, err := strconv.ParseInt(string(field), 10, 64)
-	return time.Duration(ns), err == nil
+	return time.Duration(ns), err == nil && ns > 0
 }
 
 func readStat(pid int) (st procStat, ok bool) {

@@ -139,6 +139,7 @@ func (s *Session) restore() (whole bool, err error) {
 			}
 		}
 		if s.answers("R", s.restoreLimit()) {
+			s.unsure = s.unsure || s.unenv != "" // the state has the run's environment yet
 			s.dropEnv()
 			return as != restoreNone || s.checkpoint == nil, nil
 		}

@@ -143,7 +143,10 @@ func TestExitKeepsWhatTheSameRunSet(t *testing.T) {
 		{name: "behind a local reference", first: "x=G", code: `f() { local -n r=x; exit 3; }; f`, show: `declare -p x; echo "${r-}"`, want: "declare -- x=\"G\"\n\n"},
 		{name: "behind a caller's reference", first: "export x=G", code: `f() { declare -n r=$1; g; }; g() { exit 3; }; f x`, show: `declare -p x`, want: "declare -x x=\"G\"\n"},
 		{name: "behind references of one name", first: "x=G y=H; declare -n r=x", code: `f() { local -n r=y; exit 3; }; f`, show: `echo $x $y $r ${!r}`, want: "G H G x\n"},
-		{name: "what a reference has an element of", first: "a=(a b c); declare -A h=([k]=v [l]=w); declare -n e=a[1] m=h[k]", code: `f() { exit 3; }; f`, show: `echo ${a[*]} ${h[k]}${h[l]}`, want: "a b c vw\n"},
+		{name: "what a reference has an element of", first: "a=(a b c); declare -A h=([k]=v [l]=w); declare -n e=a[1] m=h[k]", code: `f() { exit 3; }; f`, show: `echo ${a[*]} ${h[k]}${h[l]} ${!e} ${!m}`, want: "a b c vw a[1] h[k]\n"},
+		{name: "a reference to nothing", first: "declare -n z=nosuch", code: `f() { exit 3; }; f`, show: `declare -p z`, want: "declare -n z=\"nosuch\"\n"},
+		{name: "under set -u", first: "set -u; zz=G", code: `g() { local nn; exit 3; }; f() { local zz=2; g; }; f`, show: `declare -p zz; echo ${-//[^u]/}`, want: "declare -- zz=\"G\"\nu\n"},
+		{name: "a variable that is local alone", first: ":", code: `f() { local loc=1; exit 3; }; f`, show: `declare -p loc 2>/dev/null || compgen -v _tandem || echo none`, want: "none\n"},
 		{name: "parameters of a function", first: "set -- a b", code: `f() { exit 3; }; f x`, show: `echo $*`, want: "a b\n", saved: true},
 		{name: "set -e in a function", first: "x=5", code: `set -e; f() { local x=1; false; }; f`, show: `echo $x`, want: "5\n"},
 		{name: "after unset", first: "x=5", code: `unset x; exit 3`, show: `echo ${x-unset}`, want: "unset\n"},
@@ -381,6 +384,33 @@ func TestRunEnvironmentInQuickSuccession(t *testing.T) {
 				t.Fatalf("after %s: %q", end, r.Stdout)
 			}
 		}
+	}
+}
+
+// Nor is it there again where the shell that was given it back dies before a checkpoint without it.
+func TestRunEnvironmentAfterTwoDeaths(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, ":")
+	sessionstest.Checkpoint(t, s)
+	exits := sessionstest.Submit(t, s, sessions.RunRequest{Code: "exit 3", Env: map[string]string{"SECRET": "x"}})
+	dies := sessionstest.Submit(t, s, sessions.RunRequest{Code: "k=kil; ${k}l -9 $$"})
+	shows := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo [$SECRET]"})
+	sessionstest.Wait(t, exits)
+	sessionstest.Wait(t, dies)
+	if r := sessionstest.Wait(t, shows); r.Stdout != "[]\n" {
+		t.Errorf("%q", r.Stdout)
+	}
+}
+
+// A shell that does not even come to read that it is to tell its state is given up.
+func TestPromptThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	sessionstest.Run(t, s, "PROMPT_COMMAND='while :; do :; done'")
+	sessionstest.Await(t, "another shell", func() bool { return len(sessionstest.Restarts(t, s)) > 0 })
+	if r := sessionstest.Run(t, s, "echo here"); r.Stdout != "here\n" {
+		t.Errorf("%q", r.Stdout)
 	}
 }
 

@@ -81,6 +81,7 @@ func (f *keyFilter) take(b byte) {
 	}
 	if b == mark[f.matched] {
 		if f.matched++; f.matched == len(mark) {
+			f.cutShort()
 			if !f.none {
 				f.out = append(f.out, mark...)
 			}
@@ -102,9 +103,8 @@ func (f *keyFilter) take(b byte) {
 
 // key takes what is no mark.
 func (f *keyFilter) key(b byte) {
-	if len(f.char) > 0 && utf8.RuneStart(b) {
-		f.char = f.char[:0]
-		f.out = utf8.AppendRune(f.out, utf8.RuneError)
+	if utf8.RuneStart(b) {
+		f.cutShort()
 	}
 	switch {
 	case f.none && b != keyInterrupt && b != keyDetach:
@@ -135,6 +135,14 @@ func (f *keyFilter) text(b byte) {
 		r, size := utf8.DecodeRune(f.char)
 		f.out = utf8.AppendRune(f.out, r)
 		f.char = f.char[size:]
+	}
+}
+
+// cutShort ends a character of which the rest does not come.
+func (f *keyFilter) cutShort() {
+	if len(f.char) > 0 {
+		f.char = f.char[:0]
+		f.out = utf8.AppendRune(f.out, utf8.RuneError)
 	}
 }
 

@@ -89,6 +89,7 @@ func TestKeyFilter(t *testing.T) {
 		"a\x7fb\b\x1b\x7f\x1b\x03":                      {"a\u0080b\u0080\u0080" + keysClear, "\x03"},
 		"\x1b[" + strings.Repeat("1", 100) + "A":        {"", ""},
 		"caf\xe9 x\r\xe6\x97\r日\xff":                    {"caf\ufffd x\r\ufffd\r日\ufffd", ""},
+		"\xe6\x97\x1b[200~\xa5b\xe9\x1b[201~\r":         {"\ufffd\x1b[200~\ufffdb\ufffd\x1b[201~\r", ""},
 		"\x1b[200~\xe9a\x80\x1b[201~":                   {"\x1b[200~\ufffda\ufffd\x1b[201~", ""},
 	} {
 		out, pressed := filtered(strings.NewReader(in), false)
