@@ -575,7 +575,7 @@ func testMCPWire(t *testing.T, p *program) {
 		}
 	}
 	if got := stderr.String(); cmd.ProcessState.ExitCode() != exitOK || got != "" {
-		t.Errorf("%v: %q", cmd.ProcessState, got)
+		t.Errorf("%v: %q, standard output %q", cmd.ProcessState, got, stdout.String())
 	}
 }
 

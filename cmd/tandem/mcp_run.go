@@ -105,11 +105,12 @@ func (in runInput) request(id string) map[string]any {
 	return body
 }
 
-// giveUp interrupts a run, or takes it out of the queue.
+// giveUp interrupts a run, or takes it out of the queue, if it is there and has not ended.
 func (d *mcpDoor) giveUp(session, run string) {
 	ctx, cancel := context.WithTimeout(context.Background(), giveUpWait)
 	defer cancel()
-	if err := d.interrupt(ctx, session, run, false); err != nil {
+	err := d.interrupt(ctx, session, run, false)
+	if refused, ok := errors.AsType[*ws.RefusedError](err); err != nil && !(ok && refused.Code == "RUN_NOT_RUNNING") {
 		d.log.Warn("a run that was given up could not be interrupted", "session_id", session, "run_id", run, "error", err)
 	}
 }
