@@ -553,14 +553,14 @@ func testMCPWire(t *testing.T, p *program) {
 	}
 	p.eventually("the answer", func() string {
 		if !strings.Contains(stdout.String(), `"id":2`) {
-			return stdout.String() + stderr.String()
+			return "so far " + stdout.String() + stderr.String()
 		}
 		return ""
 	})
 	_, _ = io.WriteString(in, "no JSON\n"+`{"jsonrpc":"2.0","id":3,"method":"ping"}`+"\n")
 	p.eventually("what comes after no JSON is answered", func() string {
 		if got := stdout.String(); !strings.Contains(got, `"code":-32700`) || !strings.Contains(got, `"id":3`) {
-			return got
+			return "so far " + got
 		}
 		return ""
 	})
