@@ -28,8 +28,7 @@ type execution struct {
 	watch     time.Time
 	stopping  Reason       // timed_out or canceled, once that is why the run is to end
 	interrupt bool         // one is to be sent once the shell has read its line
-	sent      bool         // one was sent
-	sentAt    time.Time    // the last of them
+	sentAt    time.Time    // when the last one was; zero: none was
 	hit       hitList      // what it has reached
 	nudges    int          // how often it was looked at again
 	reaped    int          // what the shell had had of children when it was last looked at; 0: it was not
@@ -235,14 +234,14 @@ func (x *execution) wait() outcome {
 		select {
 		case <-x.sh.notify:
 			rogue := x.sh.tookRogue()
-			x.rogue = x.rogue || rogue && x.sent
+			x.rogue = x.rogue || rogue && x.sent()
 			if o, ended := x.reported(x.sh.take()); ended {
 				return o
 			}
 			if !rogue {
 				continue
 			}
-			x.interrupt = x.interrupt || x.sent // it was wasted on the child
+			x.interrupt = x.interrupt || x.sent() // it was wasted on the child
 			x.asked, x.idle = false, time.Time{}
 			x.s.needSync = true
 		case <-x.sh.exited:
@@ -270,11 +269,11 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 		if k != 'E' && k != 'T' || rep.number() != x.n {
 			continue
 		}
-		if k == 'T' && rep.status < 0 && x.sent { // a DEBUG trap of the user's stood between
+		if k == 'T' && rep.status < 0 && x.sent() { // a DEBUG trap of the user's stood between
 			rep.status = 130
 		}
 		x.s.noteReport(rep)
-		x.s.needSync = x.s.needSync || x.sent
+		x.s.needSync = x.s.needSync || x.sent()
 		if x.stopping == ReasonTimedOut {
 			x.s.ofRun(x.r).endAll(x.sh.pid, leftoverGrace, killLimit)
 		}

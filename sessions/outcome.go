@@ -49,11 +49,11 @@ func (x *execution) judge(rep report) outcome {
 	switch {
 	case x.stopping == ReasonTimedOut || x.stopping == ReasonCanceled:
 		return outcome{reason: x.stopping}
-	case x.sent && (x.rescued || x.rogue || x.rung > rungTerm || x.asked && rep.kind() == 'T'):
+	case x.sent() && (x.rescued || x.rogue || x.rung > rungTerm || x.asked && rep.kind() == 'T'):
 		// It can no longer tell what it would have ended with, or we have ended it.
 		x.s.status = 130
 		return outcome{reason: ReasonInterrupted, status: 130}
-	case x.sent && (status == 130 || rep.kind() == 'T' && status > 128):
+	case x.sent() && (status == 130 || rep.kind() == 'T' && status > 128):
 		return outcome{reason: ReasonInterrupted, status: status}
 	}
 	return outcome{reason: ReasonExited, status: status}
@@ -72,7 +72,7 @@ func (x *execution) shellGone() outcome {
 	}
 	if x.death.last == nil && !x.lost && !x.neverBegan() {
 		stdout, stderr := sh.lastWords()
-		if x.sent {
+		if x.sent() {
 			stderr = bytes.TrimPrefix(stderr, []byte("\n")) // bash's own, for the ^C it did not see
 		}
 		s.journal.write(Stdout, x.n, stdout)
@@ -87,11 +87,11 @@ func (x *execution) shellGone() outcome {
 		return x.judge(*x.death.last)
 	case x.stopping != "":
 		return outcome{reason: x.stopping}
-	case x.sent && (x.killed || x.lost || st.Signaled() && st.Signal() == unix.SIGINT):
+	case x.sent() && (x.killed || x.lost || st.Signaled() && st.Signal() == unix.SIGINT):
 		return outcome{reason: ReasonInterrupted, status: 130}
 	case st.Signaled():
 		return outcome{reason: ReasonShellExited, signal: st.Signal()}
-	case x.sent:
+	case x.sent():
 		return outcome{reason: ReasonInterrupted, status: st.ExitStatus()}
 	}
 	return outcome{reason: ReasonExited, status: st.ExitStatus()}

@@ -98,7 +98,7 @@ for _tandem_name in "${_tandem_names[@]}"; do
 		_tandem_var=$_tandem_name
 		\builtin test -R "$_tandem_name" && \builtin eval "_tandem_var=\${!$_tandem_name}"
 		_tandem_var=${_tandem_var%%[[]*}
-		case $_tandem_var in '') \builtin continue 2 ;; esac
+		case $_tandem_var in '') \builtin break ;; esac # it refers to nothing yet
 		\builtin eval "_tandem_attrs=\${$_tandem_var@a}"
 		case $_tandem_attrs in *t*) \builtin break ;; esac
 		_tandem_uncover "$_tandem_name"

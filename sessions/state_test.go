@@ -145,6 +145,7 @@ func TestExitKeepsWhatTheSameRunSet(t *testing.T) {
 		{name: "behind references of one name", first: "x=G y=H; declare -n r=x", code: `f() { local -n r=y; exit 3; }; f`, show: `echo $x $y $r ${!r}`, want: "G H G x\n"},
 		{name: "what a reference has an element of", first: "a=(a b c); declare -A h=([k]=v [l]=w); declare -n e=a[1] m=h[k]", code: `f() { exit 3; }; f`, show: `echo ${a[*]} ${h[k]}${h[l]} ${!e} ${!m}`, want: "a b c vw a[1] h[k]\n"},
 		{name: "a reference to nothing", first: "declare -n z=nosuch", code: `f() { exit 3; }; f`, show: `declare -p z`, want: "declare -n z=\"nosuch\"\n"},
+		{name: "a reference without a name", first: "declare -n z", code: `f() { exit 3; }; f`, show: `declare -p z`, want: "declare -n z\n"},
 		{name: "under set -u", first: "set -u; zz=G", code: `g() { local nn; exit 3; }; f() { local zz=2; g; }; f`, show: `declare -p zz; echo ${-//[^u]/}`, want: "declare -- zz=\"G\"\nu\n"},
 		{name: "a variable that is local alone", first: ":", code: `f() { local loc=1; exit 3; }; f`, show: `declare -p loc 2>/dev/null || compgen -v _tandem || echo none`, want: "none\n"},
 		{name: "parameters of a function", first: "set -- a b", code: `f() { exit 3; }; f x`, show: `echo $*`, want: "a b\n", saved: true},

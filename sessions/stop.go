@@ -110,7 +110,6 @@ func (x *execution) climb(now time.Time) {
 	if x.interrupt && x.begun(now) && !x.sh.leaving() {
 		x.interrupt = false
 		x.hit, x.reaped = hitList{}, 0
-		x.sent = true
 		x.sentAt = x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap())
 		now = time.Now()
 		x.nudge = now.Add(askAfter)
@@ -135,7 +134,7 @@ func (x *execution) climb(now time.Time) {
 // at the moment at which it would take its own handler for the one to restore; and a child
 // that does the same before it has become anything else.
 func (x *execution) breakSpin() {
-	if !x.sent {
+	if !x.sent() {
 		return
 	}
 	last := x.spins
@@ -198,6 +197,9 @@ func (x *execution) lookAgain(now time.Time) {
 		x.lookAtShell(now)
 	}
 }
+
+// sent reports whether an interrupt was sent.
+func (x *execution) sent() bool { return !x.sentAt.IsZero() }
 
 func (x *execution) interruptMissed() (any bool) {
 	sent := x.hit.interruptMissed(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.sentAt, x.mayTrap())
