@@ -71,15 +71,13 @@ PS1= PS2=
 # Within a function, takes the local variables of all its callers away, so that the global
 # ones show. Unset from a function that is called by the one a variable is local to, it
 # shows what it had hidden; whether that is the global one shows in an attribute that only
-# the global one is given, or what that refers to: so references come last, for which test -R
-# has the status 0. A readonly local stays.
+# the global one is given, or what that refers to: so references come in a second pass. A
+# readonly local stays. What fails does so before || or &&, for the user's ERR trap.
 case ${FUNCNAME[2]-source} in source) \builtin return ;; esac
 case $- in *u*) _tandem_u=-u ;; *) _tandem_u=+u ;; esac
 \builtin set +u
-_tandem_uncover() {
-	\builtin test -R "$1"
-	case $? in 0) \builtin unset -n "$1" ;; *) \builtin unset -v "$1" ;; esac
-}
+_tandem_look() { \builtin test -R "$_tandem_name" && _tandem_is=n || _tandem_is=v; }
+_tandem_uncover() { \builtin unset "-$_tandem_is" "$_tandem_name" || \builtin :; }
 _tandem_names=(
 	"${!a@}" "${!b@}" "${!c@}" "${!d@}" "${!e@}" "${!f@}" "${!g@}" "${!h@}" "${!i@}"
 	"${!j@}" "${!k@}" "${!l@}" "${!m@}" "${!n@}" "${!o@}" "${!p@}" "${!q@}" "${!r@}"
@@ -88,33 +86,33 @@ _tandem_names=(
 	"${!K@}" "${!L@}" "${!M@}" "${!N@}" "${!O@}" "${!P@}" "${!Q@}" "${!R@}" "${!S@}"
 	"${!T@}" "${!U@}" "${!V@}" "${!W@}" "${!X@}" "${!Y@}" "${!Z@}" "${!_@}"
 )
-for _tandem_is in 1 0; do
+for _tandem_pass in v n; do
 for _tandem_name in "${_tandem_names[@]}"; do
-	\builtin test -R "$_tandem_name"
-	case $? in "$_tandem_is") ;; *) \builtin continue ;; esac
+	_tandem_look
+	case $_tandem_is in $_tandem_pass) ;; *) \builtin continue ;; esac
 	_tandem_frames=0
 	for _tandem_frame in "${FUNCNAME[@]}"; do
-		\builtin declare -gt "$_tandem_name"
+		\builtin declare -gt "$_tandem_name" || \builtin :
 		_tandem_var=$_tandem_name
-		\builtin test -R "$_tandem_name" && \builtin eval "_tandem_var=\${!$_tandem_name}"
+		case $_tandem_is in n) \builtin eval "_tandem_var=\${!$_tandem_name}" ;; esac
 		_tandem_var=${_tandem_var%%[[]*}
 		case $_tandem_var in '') \builtin break ;; esac # it refers to nothing yet
 		\builtin eval "_tandem_attrs=\${$_tandem_var@a}"
 		case $_tandem_attrs in *t*) \builtin break ;; esac
-		_tandem_uncover "$_tandem_name"
+		_tandem_uncover
 		_tandem_frames=1
-		\builtin test -R "$_tandem_name"
-		case $?$_tandem_is in 01) \builtin continue 2 ;; esac
+		_tandem_look
+		case $_tandem_is$_tandem_pass in nv) \builtin continue 2 ;; esac
 	done
-	\builtin declare -g +t "$_tandem_name"
+	\builtin declare -g +t "$_tandem_name" || \builtin :
 	\builtin eval "_tandem_attrs=\${$_tandem_name@a}"
 	case $_tandem_frames/$_tandem_attrs${!_tandem_name+set} in
 	0/*) ;; # it was global from the start
-	1/) \builtin unset -v "$_tandem_name" ;; # there is none: the declaration was ours
+	1/) \builtin unset -v "$_tandem_name" || \builtin : ;; # there is none: the declaration was ours
 	esac
 done
 done
-\builtin unset -v _tandem_names _tandem_name _tandem_is _tandem_frame
+\builtin unset -v _tandem_names _tandem_name _tandem_pass _tandem_is _tandem_frame _tandem_frames _tandem_var _tandem_attrs
 \builtin set "$_tandem_u"
-\builtin unset -v _tandem_u _tandem_var _tandem_attrs _tandem_frames
-\builtin unset -f _tandem_uncover
+\builtin unset -v _tandem_u
+\builtin unset -f _tandem_look _tandem_uncover

@@ -146,6 +146,7 @@ func TestExitKeepsWhatTheSameRunSet(t *testing.T) {
 		{name: "what a reference has an element of", first: "a=(a b c); declare -A h=([k]=v [l]=w); declare -n e=a[1] m=h[k]", code: `f() { exit 3; }; f`, show: `echo ${a[*]} ${h[k]}${h[l]} ${!e} ${!m}`, want: "a b c vw a[1] h[k]\n"},
 		{name: "a reference to nothing", first: "declare -n z=nosuch", code: `f() { exit 3; }; f`, show: `declare -p z`, want: "declare -n z=\"nosuch\"\n"},
 		{name: "a reference without a name", first: "declare -n z", code: `f() { exit 3; }; f`, show: `declare -p z`, want: "declare -n z\n"},
+		{name: "with an ERR trap", first: "trap 'echo err >>log' ERR; set -E; y=G IFS=vn-", code: `f() { local x=1 y=2; local -r r=1; exit 3; }; f`, show: `cat log 2>/dev/null; echo $y`, want: "G\n"},
 		{name: "under set -u", first: "set -u; zz=G", code: `g() { local nn; exit 3; }; f() { local zz=2; g; }; f`, show: `declare -p zz; echo ${-//[^u]/}`, want: "declare -- zz=\"G\"\nu\n"},
 		{name: "a variable that is local alone", first: ":", code: `f() { local loc=1; exit 3; }; f`, show: `declare -p loc 2>/dev/null || compgen -v _tandem || echo none`, want: "none\n"},
 		{name: "parameters of a function", first: "set -- a b", code: `f() { exit 3; }; f x`, show: `echo $*`, want: "a b\n", saved: true},
