@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Page } from 'playwright-core'
-import { Api, Server, enter, lines, open, promptText, sees, tab, until, useBrowser } from './harness'
+import { Api, Server, enter, lines, open, promptText, sees, tab, until, useBrowser, visible } from './harness'
 
 useBrowser()
 
@@ -92,10 +92,26 @@ describe('what was typed', () => {
     await sees(page, /^9001/)
     await sees(page, /✓ ok/)
     await page.keyboard.press('ArrowUp')
-    await until(async () => (await promptText(page)) === code)
+    expect(await promptText(page)).toBe(code)
     await page.keyboard.press('Control+c')
     await page.getByTestId('run-again').click()
     await until(async () => (await lines(page)).filter((l) => l === '9001').length === 2)
+  })
+
+  it('is led to by Up from the latest on after Ctrl-C', async () => {
+    const id = await api.create()
+    const page = await tab()
+    await open(page, server.url, id)
+    for (const word of ['first', 'second']) await api.run(id, `echo ${word}`)
+    await until(async () => (await visible(page)).filter((l) => l.includes('✓ ok')).length === 2)
+    for (let i = 0; i < 2; i++) {
+      await page.keyboard.press('ArrowUp')
+      expect(await promptText(page)).toBe('echo second')
+      await page.keyboard.press('ArrowUp')
+      expect(await promptText(page)).toBe('echo first')
+      await page.keyboard.press('Control+c')
+      expect(await promptText(page)).toBe('')
+    }
   })
 })
 

@@ -21,6 +21,8 @@ export interface Actions {
   endInput(): void
   complete(text: string, point: number): void
   search(): void
+  /** What Up leads to, oldest first. */
+  entries(): string[]
   /** A key that the list of completions may want first. */
   listKey(key: 'up' | 'down' | 'enter' | 'tab' | 'escape'): boolean
   /** Anything else has been typed. */
@@ -47,7 +49,7 @@ export class Prompt {
   private readonly hint = new Compartment()
   private readonly language = new Compartment()
   private readonly access = new Compartment()
-  private entries: string[] = []
+  private entries: string[] = [] // as they were when Up was first pressed
   private index = 0 // of the entry shown; entries.length: none
   private draft = ''
 
@@ -93,6 +95,13 @@ export class Prompt {
     })
   }
 
+  /** Empties the line; Up begins with the latest entry again. */
+  clear(): void {
+    this.replace('')
+    this.draft = ''
+    this.index = this.entries.length
+  }
+
   /** Puts back what was entered and refused, unless something else has been typed since. */
   giveBack(text: string): void {
     if (this.text === '') this.replace(text)
@@ -101,18 +110,6 @@ export class Prompt {
   insert(text: string): void {
     this.view.dispatch(this.view.state.replaceSelection(text), { scrollIntoView: true })
     this.focus()
-  }
-
-  /** What Up leads to, oldest first. */
-  remember(entries: string[]): void {
-    const browsing = this.index < this.entries.length
-    this.entries = entries
-    if (!browsing) this.index = entries.length
-    else this.index = Math.min(this.index, entries.length)
-  }
-
-  get history(): readonly string[] {
-    return this.entries
   }
 
   /** For input of a run there is no language and another hint. */
@@ -196,11 +193,7 @@ export class Prompt {
   }
 
   private submit(to: (text: string) => boolean): boolean {
-    if (to(this.text)) {
-      this.replace('')
-      this.draft = ''
-      this.index = this.entries.length
-    }
+    if (to(this.text)) this.clear()
     return true
   }
 
@@ -230,9 +223,13 @@ export class Prompt {
   }
 
   private browse(step: number): boolean {
+    if (this.index === this.entries.length) {
+      this.entries = this.actions.entries()
+      this.index = this.entries.length
+      this.draft = this.text
+    }
     const next = this.index + step
     if (next < 0 || next > this.entries.length) return true
-    if (this.index === this.entries.length) this.draft = this.text
     this.index = next
     this.replace(this.entries[next] ?? this.draft)
     return true

@@ -74,7 +74,6 @@ export function SessionView({ id, info, rest, viewOnly, onMenu, refresh }: Sessi
     const p = parts.value
     if (!p) return
     if (p.model.connection.value.denied) askForToken()
-    p.prompt?.remember(p.model.entries())
     const { ended } = p.model.connection.value
     p.prompt?.enable(!ended)
     const run = p.model.current.value
@@ -147,7 +146,7 @@ export function SessionView({ id, info, rest, viewOnly, onMenu, refresh }: Sessi
         <div class={`prompt ${current ? 'input' : ''} ${acts ? '' : 'hidden'}`}>
           {browsing.value && p?.prompt && (
             <HistorySearch
-              entries={p.prompt.history} onClose={(chosen) => {
+              entries={p.model.entries()} onClose={(chosen) => {
                 browsing.value = false
                 if (chosen !== undefined) p.prompt?.replace(chosen)
                 p.prompt?.focus()
@@ -188,7 +187,7 @@ function makePrompt(parent: HTMLElement, model: Model, view: View, list: Signal<
     takesInput: () => model.current.peek() !== undefined,
     interrupt() {
       if (model.current.peek()) model.interrupt()
-      else prompt.replace('')
+      else prompt.clear()
     },
     endInput: () => model.endInput(),
     complete(text, head) {
@@ -209,6 +208,7 @@ function makePrompt(parent: HTMLElement, model: Model, view: View, list: Signal<
       )
     },
     search: () => (browsing.value = true),
+    entries: () => model.entries(),
     listKey(key) {
       const { items, index } = list.peek()
       if (items.length === 0) return false
