@@ -22,6 +22,10 @@ type execution struct {
 	n  uint64
 
 	said      int       // bytes of command lines
+	first     int       // of them, those of the lines that run the code
+	quick     bool      // of the two lines that run the code, guard is to be said yet
+	guard     string    // "": it was
+	guardAt   time.Time // when it must be; zero: it was
 	unheard   bool      // there was no shell any more to say them to
 	began     time.Time // when they were said
 	deadline  time.Time // zero: none
@@ -117,7 +121,7 @@ func (x *execution) run() (outcome, error) {
 // without having begun it: an idle shell can end at any time, and no run is to notice.
 func (x *execution) try() (o outcome, again bool, err error) {
 	x.sh = x.s.sh
-	x.asked, x.idle = false, time.Time{}
+	x.asked, x.idle, x.quick, x.guard, x.guardAt = false, time.Time{}, false, "", time.Time{}
 	pump, err := x.dispatch()
 	if pump != nil {
 		defer pump.stop()
@@ -191,6 +195,10 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	s.unsure = s.unsure || len(h.debug) > 0 || mentions(r.req.Code, ownTraps)
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(h.before() + lines)
+	x.first = x.said
+	if x.guard != "" {
+		x.guardAt = x.began.Add(guardAfter)
+	}
 	return pump, nil
 }
 
@@ -206,7 +214,17 @@ func (x *execution) lines(complained bool) string {
 	if s.meddled || tamed || complained || s.status == 1 {
 		return x.sh.lines(x.n, tamed)
 	}
-	return x.sh.quickLines(x.n)
+	x.sh.listen()
+	x.quick, x.guard = true, x.sh.quickGuard(x.n)
+	return x.sh.quickLine(x.n)
+}
+
+// sayGuard says the line that was kept back.
+func (x *execution) sayGuard() {
+	if x.guard != "" {
+		x.say(x.guard)
+		x.guard, x.guardAt = "", time.Time{}
+	}
 }
 
 // say says lines to the shell, and counts them.
@@ -217,9 +235,15 @@ func (x *execution) say(lines string) {
 	x.said += len(lines)
 }
 
-// askLine asks for the report of the run, in case an interrupt took those in its lines along.
+// askLine asks for the report of the run, in case an interrupt took those in its lines along, or
+// something has spoilt one on the shell's own stdout: that has left a $? of 0, and the status at
+// the end of $_.
 func (x *execution) askLine() string {
-	return x.sh.report("T", x.n, `"$?"`, `"$_"`)
+	status := `"$?"`
+	if x.quick {
+		status = `"$? $_"`
+	}
+	return x.sh.report("T", x.n, status, `"$_"`)
 }
 
 // wait sees the run to its end.
@@ -271,6 +295,9 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 		}
 		if k == 'T' && rep.status < 0 && x.sent() { // a DEBUG trap of the user's stood between
 			rep.status = 130
+		}
+		if x.quick && k == 'T' && x.asked && !x.sent() { // somebody else writes where the report was
+			x.s.meddled = true
 		}
 		x.s.noteReport(rep)
 		x.s.needSync = x.s.needSync || x.sent()

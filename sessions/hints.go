@@ -27,7 +27,7 @@ var (
 	trapping = append([]string{"trap", "eval"}, sourcing...)
 	ownTraps = []string{"DEBUG", "EXIT"}
 
-	// meddling may disable or replace what quickLines are made of, or give the user prompts.
+	// meddling may disable or replace what quickLine is made of, or give the user prompts.
 	// meddlingWord finds the same words where they are whole, and a dot where it is no argument:
 	// it takes longer, and is asked where one of them has been found.
 	meddling     = append([]string{"builtin", "declare", "enable", "eval", "PROMPT_COMMAND", "PS1", "readonly", "trap", "typeset"}, sourcing...)

@@ -513,6 +513,34 @@ for i in {1..3}; do bash --norc --noediting -i <&$fd & done; echo go; sleep 60`
 	}
 }
 
+// Somebody may write to the shell's own stdout, where quick runs report.
+func TestNoiseAmongReports(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	// Bash has put its own stdout next to its stdin for as long as the run has others.
+	const noise = `fd=10; until [ -p /proc/$$/fd/$fd ]; do fd=$((fd+1)); done
+{ { while :; do printf '%s'; done; } >&3 & } 3>/proc/$$/fd/$((fd+1)); echo $!`
+	for _, what := range []string{"noise", `\1`, `noise\1E`, `\0\0\0`, `\1E1\0`} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			writer := strings.TrimSpace(sessionstest.Run(t, s, fmt.Sprintf(noise, what)).Stdout)
+			for i := range 20 {
+				got := sessionstest.Run(t, s, fmt.Sprintf("echo %d; (exit %d)", i, i))
+				if got.Stdout != fmt.Sprintf("%d\n", i) || got.Stderr != "" || got.Code() != i {
+					t.Errorf("run %d: %q, %q, exit code %d", i, got.Stdout, got.Stderr, got.Code())
+				}
+			}
+			if got := sessionstest.Run(t, s, "kill "+writer); got.Code() != 0 {
+				t.Errorf("the writer was not there: %q", got.Stderr)
+			}
+			if got := sessionstest.Restarts(t, s); len(got) > 0 {
+				t.Errorf("shell restarted: %q", got)
+			}
+		})
+	}
+}
+
 // A shell that cannot be given another place to take its commands from goes on without.
 func TestInterruptWithoutExec(t *testing.T) {
 	t.Parallel()

@@ -10,15 +10,16 @@
 // nothing of the driver's can be seen: what the shell says after a run has taken it down
 // is that run's, though, since bash runs an EXIT trap there after set -e. The code of a run
 // is evaluated with its stdin, stdout and stderr redirected to /dev/null or FIFOs of its
-// own. Output is never looked at: the shell reports on a control FIFO that is opened by
-// name for each report, so user code can neither close it nor hold it.
+// own. That output is never looked at: the shell reports on a control FIFO that is opened by
+// name for each report, so user code can neither close it nor hold it, or on its own stdout.
 //
 // One run is two lines of commands. The first sources a file that evaluates the code, and
 // then reports E, with the exit status, the options and the directory; the second reports T
 // where the first did not come to its end: after an interrupt, an unset variable under
-// set -u. Reports carry the number of the run, so that one too many does no harm. The lines are
-// shorter in a session none of whose code can have meddled with what they are made of, as
-// far as its words tell: see hints.go and shell.quickLines.
+// set -u. Reports carry the number of the run, so that one too many does no harm. In a session
+// none of whose code can have meddled with what the lines are made of, as far as its words tell,
+// they are shorter, E is on the shell's own stdout, and the second is said only where E does not
+// come at once: see hints.go and shell.quickLine.
 //
 // What is on the path of every run is there for a reason: see shell.lines for what a report
 // takes, openFIFO and alarm for what wakes whom, codeFile and Session.rest for what is kept

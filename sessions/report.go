@@ -48,13 +48,18 @@ const (
 	reportFields     = 7
 	checkpointFields = 10
 
-	// maxReport bounds what a control pipe can make the server hold.
-	maxReport = 64 << 20
+	// maxReport bounds what a control pipe can make the server hold, maxOwnReport what a shell's
+	// own stdout can, where there is no report but of a run.
+	maxReport    = 64 << 20
+	maxOwnReport = 64 << 10
+
+	maxTag = 21 // a letter and a uint64
 )
 
 // A reportParser cuts the bytes of a control pipe into reports. They come in any pieces,
 // and whatever they are it never fails: what is not a report is left out.
 type reportParser struct {
+	most    int // that a report may be; 0: maxReport
 	buf     []byte
 	scanned int      // buf[:scanned] has no NUL
 	fields  [][]byte // of the report under way
@@ -84,10 +89,15 @@ func (p *reportParser) feed(b []byte, emit func(report)) {
 }
 
 func (p *reportParser) limit() {
-	p.scanned = len(p.buf)
-	if p.size+len(p.buf) > maxReport {
-		p.buf, p.scanned, p.skip = nil, 0, true
+	most := p.most
+	if most == 0 {
+		most = maxReport
 	}
+	if p.size+len(p.buf) > most {
+		p.skip = len(p.fields) > 0
+		p.buf = bytes.Clone(p.buf[max(len(p.buf)-1-maxTag, 0):]) // a report may begin there
+	}
+	p.scanned = len(p.buf)
 }
 
 func (p *reportParser) field(f []byte, emit func(report)) {
@@ -116,7 +126,7 @@ func (p *reportParser) field(f []byte, emit func(report)) {
 }
 
 func validTag(f []byte) bool {
-	if len(f) == 0 || len(f) > 21 {
+	if len(f) == 0 || len(f) > maxTag {
 		return false
 	}
 	switch f[0] {
@@ -141,10 +151,24 @@ func newReport(f [][]byte, lead []byte) report {
 	}
 	flags, wild := bytes.CutPrefix(f[3], []byte("w"))
 	r.opts, r.tmout, r.wild, r.prompt, r.dir, r.pid = string(f[1]), string(f[2]), wild, len(flags) > 0, string(f[4]), parsePid(f[5])
-	if n, err := strconv.ParseUint(string(f[6]), 10, 8); err == nil {
-		r.status = int(n)
-	}
+	r.status = parseStatus(string(f[6]))
 	return r
+}
+
+// parseStatus reads a status that may be followed by words, of which the last is meant where it
+// is 0 itself: see askLine.
+func parseStatus(f string) int {
+	status, rest, more := strings.Cut(f, " ")
+	if more && status == "0" {
+		last := rest[strings.LastIndexByte(rest, ' ')+1:]
+		if n, err := strconv.ParseUint(last, 10, 8); err == nil {
+			return int(n)
+		}
+	}
+	if n, err := strconv.ParseUint(status, 10, 8); err == nil {
+		return int(n)
+	}
+	return -1
 }
 
 func parsePid(f []byte) int {

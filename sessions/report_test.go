@@ -56,6 +56,24 @@ func TestReportParserSkipsWhatIsTooLarge(t *testing.T) {
 	}
 }
 
+func TestReportParserKeepsNoNoise(t *testing.T) {
+	t.Parallel()
+	p := reportParser{most: maxOwnReport}
+	var got []report
+	for range 100 {
+		p.feed(bytes.Repeat([]byte("x"), maxOwnReport/4), func(r report) { got = append(got, r) })
+		if len(p.buf) > maxOwnReport {
+			t.Fatalf("%d bytes are kept", len(p.buf))
+		}
+	}
+	for _, b := range []byte(sampleReports) {
+		p.feed([]byte{b}, func(r report) { got = append(got, r) })
+	}
+	if len(got) != 4 {
+		t.Fatalf("%d reports, want the 4 that follow", len(got))
+	}
+}
+
 // FuzzReports checks that the way the bytes are cut does not matter, and that no bytes
 // whatever upset the parser for good.
 func FuzzReports(f *testing.F) {

@@ -23,6 +23,7 @@ func (s *Session) autopsy(run uint64) death {
 	sh := s.sh
 	<-sh.exited
 	sh.ctl.drain()
+	sh.own[0].drain()
 	farewell, state := sh.farewell()
 	d := death{state: state}
 	for _, rep := range sh.take() {

@@ -17,8 +17,8 @@ const ownOutput = 1 << 20
 
 // A shell is one bash process of a session: interactive, without a terminal, its commands
 // on a pipe (another after each run that was interrupted: see moveShell), its reports on a
-// FIFO that is opened anew for each, its own stdout and stderr thrown away but for the last
-// words.
+// FIFO that is opened anew for each, or on its own stdout where nothing of the user's can write
+// to that; what else is there, and on its own stderr, is thrown away but for the last words.
 //
 // All methods are for the session's goroutine alone. What the shell says arrives in
 // reports after notify; its death closes exited.
@@ -37,13 +37,15 @@ type shell struct {
 	status syscall.WaitStatus
 	comm   string
 
-	mu      sync.Mutex
-	parser  reportParser
-	reports []report
-	rogue   bool        // a child has taken itself for the shell
-	last    *report     // X: the shell is about to exit
-	state   *checkpoint // and this is its state
-	words   [2][]byte   // from own, since the last forget
+	mu        sync.Mutex
+	parser    reportParser
+	reports   []report
+	rogue     bool         // a child has taken itself for the shell
+	last      *report      // X: the shell is about to exit
+	state     *checkpoint  // and this is its state
+	words     [2][]byte    // from own, since the last forget
+	listening bool         // own[0] may have a report, which
+	ownParser reportParser // finds there
 }
 
 // spawnShell starts a bash in the session's private directory. It returns once the process
@@ -171,11 +173,21 @@ func (sh *shell) ownSink(i int) func([]byte) bool {
 	return func(b []byte) bool {
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
+		if i == 0 && sh.listening {
+			sh.hearLocked(&sh.ownParser, b)
+		}
 		if len(sh.words[i])+len(b) <= ownOutput {
 			sh.words[i] = append(sh.words[i], b...)
 		}
 		return false
 	}
+}
+
+// listen makes the shell's own stdout a place for reports, until the next forget.
+func (sh *shell) listen() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.listening = true
 }
 
 // forget drops the shell's own output so far: what comes from now on may be the last words
@@ -187,7 +199,7 @@ func (sh *shell) forget() (complained bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	complained = len(sh.words[1]) > 0
-	sh.words = [2][]byte{}
+	sh.words, sh.listening, sh.ownParser = [2][]byte{}, false, reportParser{most: maxOwnReport}
 	return complained
 }
 
@@ -207,7 +219,13 @@ func afterMark(b []byte) []byte { return b[bytes.IndexByte(b, 0)+1:] }
 func (sh *shell) feed(b []byte) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.parser.feed(b, func(r report) {
+	sh.hearLocked(&sh.parser, b)
+	return false
+}
+
+// hearLocked acts on the reports in b.
+func (sh *shell) hearLocked(p *reportParser, b []byte) {
+	p.feed(b, func(r report) {
 		switch {
 		case r.pid != 0 && r.pid != sh.pid:
 			sh.rogue = true
@@ -224,7 +242,6 @@ func (sh *shell) feed(b []byte) bool {
 		default:
 		}
 	})
-	return false
 }
 
 // endRogue ends a child of the shell that reports in its place. An interrupt that reaches

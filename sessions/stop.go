@@ -40,6 +40,10 @@ const (
 	// retryEvery is how soon an interrupt that can do harm yet is tried again.
 	retryEvery = 3 * time.Millisecond
 
+	// guardAfter is when the shell is told what to do where the report of a run is lost with the
+	// line that it is in: most runs have ended by then.
+	guardAfter = 10 * time.Millisecond
+
 	// watchEvery is how often a run is checked for a shell that has stopped answering.
 	watchEvery = 500 * time.Millisecond
 
@@ -107,8 +111,12 @@ func (x *execution) climb(now time.Time) {
 		x.deadline = time.Time{}
 		x.beginLadder(ReasonTimedOut)
 	}
+	if !x.guardAt.IsZero() && !now.Before(x.guardAt) {
+		x.sayGuard()
+	}
 	if x.interrupt && x.begun(now) && !x.sh.leaving() {
 		x.interrupt = false
+		x.sayGuard()
 		x.hit, x.reaped = hitList{}, 0
 		x.sentAt = x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap())
 		now = time.Now()
@@ -167,7 +175,7 @@ func (x *execution) giveUp(why string) {
 // hit the lines that lead there: it has opened the run's FIFOs. Code may have closed them
 // again at once; nothing takes beginLimit to open them.
 func (x *execution) begun(now time.Time) bool {
-	return now.Sub(x.began) > beginLimit && (x.asked || x.sh.unread() == 0) || x.s.out[0].held() || x.s.out[1].held()
+	return now.Sub(x.began) > beginLimit && (x.asked || x.sh.unread() <= x.said-x.first) || x.s.out[0].held() || x.s.out[1].held()
 }
 
 func (x *execution) heldShell() heldShell { return heldShell{x.sh.pid, x.s.m.bashComm} }
@@ -301,7 +309,7 @@ func (x *execution) idleShell(now time.Time) bool {
 // nearest is how long to sleep until something is due.
 func (x *execution) nearest(now time.Time) time.Duration {
 	at := x.watch
-	for _, t := range []time.Time{x.deadline, x.nudge, x.rungAt()} {
+	for _, t := range []time.Time{x.deadline, x.guardAt, x.nudge, x.rungAt()} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
