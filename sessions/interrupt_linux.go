@@ -309,6 +309,17 @@ func (h heldShell) children() (c offspring) {
 	return c
 }
 
+// waitsForTurn reports whether the shell would do something if it were given a processor, or a
+// child that has hardly begun, or has just ended.
+func (h heldShell) waitsForTurn() bool {
+	waits := func(pid int) bool {
+		st, ok := readStat(pid)
+		used, _ := cpuTime(pid)
+		return ok && (st.state == 'Z' || (st.state == 'R' || st.state == 'D') && (pid == h.pid || used < freshLimit))
+	}
+	return waits(h.pid) || slices.ContainsFunc(childrenOf(h.pid), waits)
+}
+
 // poll returns once cond holds, or after limit.
 func poll(limit time.Duration, cond func() bool) {
 	for end := time.Now().Add(limit); !cond() && time.Now().Before(end); {

@@ -54,6 +54,8 @@ func (hit hitList) interruptMissed(session, run procSet, shell heldShell, last t
 	return time.Time{}
 }
 
+func (h heldShell) waitsForTurn() bool { return false }
+
 func (hit hitList) gone(heldShell) bool { return false }
 
 func (hit hitList) wasted(heldShell) bool { return false }

@@ -230,8 +230,9 @@ func (x *execution) lookAtShell(now time.Time) {
 	case was != reaped, x.deafAlone(): // it goes on to start one child after the other, or has lost it
 		x.nudges++
 		x.interrupt = true
-	case x.hit.gone(x.heldShell()): // it may just not have come to do anything
+	case x.hit.gone(x.heldShell()), x.heldShell().waitsForTurn(): // it may just not have come to do anything
 		x.nudges++
+		x.reaped = 0
 		x.nudge = now.Add(nudgeAfter)
 	}
 }
