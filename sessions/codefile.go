@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ type codeFile struct {
 func (c *codeFile) write(path string, data []byte) error {
 	if c.f == nil || c.removed() {
 		c.close()
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		f, err := createFile(path)
 		if err != nil {
 			return err
 		}
@@ -45,4 +46,29 @@ func (c *codeFile) close() {
 		c.f.Close()
 		c.f = nil
 	}
+}
+
+// createFile makes a file in place of whatever is there, which may be something that blocks who
+// opens it, or leads elsewhere.
+func createFile(path string) (*os.File, error) {
+	if err := os.RemoveAll(path); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// writeFile is os.WriteFile with createFile.
+func writeFile(path, data string) error {
+	f, err := createFile(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(data)
+	return errors.Join(err, f.Close())
+}
+
+// regular reports whether what is there is a file and nothing else.
+func regular(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular()
 }

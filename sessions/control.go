@@ -24,14 +24,29 @@ func (s *Session) runningLocked(runID string) (*Run, error) {
 	return r, nil
 }
 
+// nextLocked is the run that is about to start, nil where none is or another must end before it.
+func (s *Session) nextLocked() *Run {
+	switch {
+	case s.current != nil && s.current.info.State == RunQueued:
+		return s.current
+	case s.current == nil && len(s.queue) > 0:
+		return s.queue[0]
+	}
+	return nil
+}
+
 // Interrupt interrupts the run, "" meaning the one that is on, as Ctrl-C would, and returns
-// without waiting for it to end. With force, TERM follows after a second and KILL after
+// without waiting for it to end. One that is about to start is interrupted once its code has
+// begun, so that a run and its interrupt can be sent in one breath. With force, TERM follows after a second and KILL after
 // one more, to what the run started, and the shell itself is ended last. It fails with
 // [ErrRunNotRunning].
 func (s *Session) Interrupt(runID string, force bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.runningLocked(runID)
+	if next := s.nextLocked(); err != nil && next != nil && (runID == "" || runID == next.ID()) {
+		r, err = next, nil
+	}
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (d *driver) write() error {
 		return fmt.Errorf("make directory of the driver: %w", err)
 	}
 	for name, body := range d.files {
-		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(body), 0o600); err != nil {
+		if err := writeFile(filepath.Join(d.dir, name), body); err != nil {
 			return fmt.Errorf("write driver: %w", err)
 		}
 	}

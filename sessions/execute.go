@@ -23,9 +23,8 @@ type execution struct {
 
 	said      int       // bytes of command lines
 	first     int       // of them, those of the lines that run the code
-	quick     bool      // of the two lines that run the code, guard is to be said yet
-	guard     string    // "": it was
-	guardAt   time.Time // when it must be; zero: it was
+	quick     bool      // it is quickLine that runs the code
+	guard     string    // its second line, as long as that has not been said
 	unheard   bool      // there was no shell any more to say them to
 	began     time.Time // when they were said
 	deadline  time.Time // zero: none
@@ -121,7 +120,7 @@ func (x *execution) run() (outcome, error) {
 // without having begun it: an idle shell can end at any time, and no run is to notice.
 func (x *execution) try() (o outcome, again bool, err error) {
 	x.sh = x.s.sh
-	x.asked, x.idle, x.quick, x.guard, x.guardAt = false, time.Time{}, false, "", time.Time{}
+	x.asked, x.idle, x.quick, x.guard = false, time.Time{}, false, ""
 	pump, err := x.dispatch()
 	if pump != nil {
 		defer pump.stop()
@@ -178,9 +177,12 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	}
 	_, s.tmoutLent = r.req.Env["TMOUT"]
 	if len(r.req.Env) > 0 {
+		if saved := filepath.Join(s.dir, "env"); !regular(saved) {
+			_ = os.RemoveAll(saved)
+		}
 		s.unenvs++ // the shell may not have come to the last one yet
 		s.unenv = "unenv" + strconv.Itoa(s.unenvs%2)
-		if err := os.WriteFile(filepath.Join(s.dir, s.unenv), []byte(sh.unenv(r.req.Env)), 0o600); err != nil {
+		if err := writeFile(filepath.Join(s.dir, s.unenv), sh.unenv(r.req.Env)); err != nil {
 			return pump, err
 		}
 	}
@@ -196,9 +198,6 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(h.before() + lines)
 	x.first = x.said
-	if x.guard != "" {
-		x.guardAt = x.began.Add(guardAfter)
-	}
 	return pump, nil
 }
 
@@ -223,16 +222,27 @@ func (x *execution) lines(complained bool) string {
 func (x *execution) sayGuard() {
 	if x.guard != "" {
 		x.say(x.guard)
-		x.guard, x.guardAt = "", time.Time{}
+		x.guard = ""
 	}
+}
+
+// guardAt is when that must be said; zero: it was.
+func (x *execution) guardAt() time.Time {
+	if x.guard == "" {
+		return time.Time{}
+	}
+	return x.began.Add(guardAfter)
 }
 
 // say says lines to the shell, and counts them.
 func (x *execution) say(lines string) {
-	if heard := x.sh.say(lines); x.said == 0 {
+	heard := x.sh.say(lines)
+	if x.said == 0 {
 		x.unheard = !heard
 	}
-	x.said += len(lines)
+	if heard {
+		x.said += len(lines)
+	}
 }
 
 // askLine asks for the report of the run, in case an interrupt took those in its lines along, or
@@ -259,7 +269,7 @@ func (x *execution) wait() outcome {
 		case <-x.sh.notify:
 			rogue := x.sh.tookRogue()
 			x.rogue = x.rogue || rogue && x.sent()
-			if o, ended := x.reported(x.sh.take()); ended {
+			if o, ended := x.reported(x.sh.told()); ended {
 				return o
 			}
 			if !rogue {
@@ -296,9 +306,7 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 		if k == 'T' && rep.status < 0 && x.sent() { // a DEBUG trap of the user's stood between
 			rep.status = 130
 		}
-		if x.quick && k == 'T' && x.asked && !x.sent() { // somebody else writes where the report was
-			x.s.meddled = true
-		}
+		x.s.meddled = x.s.meddled || rep.spoilt
 		x.s.noteReport(rep)
 		x.s.needSync = x.s.needSync || x.sent()
 		if x.stopping == ReasonTimedOut {

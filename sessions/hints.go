@@ -27,11 +27,13 @@ var (
 	trapping = append([]string{"trap", "eval"}, sourcing...)
 	ownTraps = []string{"DEBUG", "EXIT"}
 
-	// meddling may disable or replace what quickLine is made of, or give the user prompts.
+	// meddling may disable or replace what quickLine is made of, keep the shell from having its own
+	// stdout back after the code, or give the user prompts.
 	// meddlingWord finds the same words where they are whole, and a dot where it is no argument:
 	// it takes longer, and is asked where one of them has been found.
-	meddling     = append([]string{"builtin", "declare", "enable", "eval", "PROMPT_COMMAND", "PS1", "readonly", "trap", "typeset"}, sourcing...)
-	meddlingWord = regexp.MustCompile(`\b(builtin|declare|enable|eval|PROMPT_COMMAND|PS1|readonly|source|trap|typeset)\b|` +
+	meddling     = append([]string{"builtin", "declare", "enable", "eval", "exec", "limit", "PROMPT_COMMAND", "PS1", "readonly", "trap", "typeset"}, sourcing...)
+	meddlingWord = regexp.MustCompile(`\b(builtin|declare|enable|eval|PROMPT_COMMAND|PS1|prlimit|readonly|source|trap|typeset|ulimit)\b|` +
+		`\bexec\b.*[<>]&\S*-|` +
 		`((?m:^)|[;&|(){}!"'=\x60]|=\S*\s|\b(then|do|else|elif|if|while|until|time|command)\s)\s*["'\\]*\.[\s\\]`)
 )
 

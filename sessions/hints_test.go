@@ -29,6 +29,12 @@ func TestMeddles(t *testing.T) {
 		"f() { eval x; }":                   true,
 		"PS1='$ '":                          true,
 		"trap 'x' INT":                      true,
+		"exec 12>&-":                        true,
+		"exec {fd}<&-; true":                true,
+		"exec 3>&12-":                       true,
+		"exec >log 2>&1":                    false,
+		"find . -exec rm {} +; limits":      false,
+		"ulimit -n 2":                       true,
 		strings.Repeat("echo a. b\n", 1000): true,
 	} {
 		if got := meddles(code); got != want {

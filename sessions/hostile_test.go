@@ -541,6 +541,62 @@ func TestNoiseAmongReports(t *testing.T) {
 	}
 }
 
+// What bash has kept of its own somewhere else while code runs can be closed there, as daemons do
+// with all that they find open: the report must not end up in the run's output for that.
+func TestDescriptorsOfTheShellClosed(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for _, code := range []string{
+		`for p in /proc/$$/fd/*; do fd=${p##*/}; if ((fd > 2)); then exec {fd}>&-; fi; done`,
+		`exec 11>&-`, `exec 12>&-`, `exec 3>&12-`, `ulimit -n 2 2>/dev/null`,
+	} {
+		t.Run(strings.ReplaceAll(code, "/", "|"), func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, "kept=here")
+			sessionstest.Checkpoint(t, s)
+			if r := sessionstest.Run(t, s, code+" 2>/dev/null; echo b; (exit 4)"); r.Stdout != "b\n" {
+				t.Errorf("stdout %q", r.Stdout)
+			}
+			if r := sessionstest.Run(t, s, "echo $kept"); r.Stdout != "here\n" {
+				t.Errorf("afterwards %q", r.Stdout)
+			}
+		})
+	}
+}
+
+// Something of another kind lies where the driver keeps its files. Nothing of it is to be waited for
+// or written through.
+func TestOtherFilesInThePrivateDirectory(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for name, make := range map[string]string{
+		"fifo": `mkfifo "$1"`, "link": `ln -s /dev/null "$1"`, "directory": `mkdir "$1"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			code := `dir=$(dirname $(readlink /proc/$$/fd/1)); make() { rm -f "$1"; ` + make + `; }
+for f in go cd env unenv0 unenv1 restore0; do make "$dir/$f"; done`
+			if r := sessionstest.Run(t, s, code); r.Code() != 0 {
+				t.Fatalf("%d %q", r.Code(), r.Stderr)
+			}
+			for range 2 {
+				r := sessionstest.RunRequest(t, s, sessions.RunRequest{Code: "echo $x; (exit 4)", Env: map[string]string{"x": "given"}, Cwd: "/"})
+				if r.Stdout != "given\n" || r.Code() != 4 {
+					t.Errorf("%s %d %q %q", r.Reason, r.Code(), r.Stdout, r.Stderr)
+				}
+			}
+			if r := sessionstest.Run(t, s, "exit 5"); r.Code() != 5 {
+				t.Errorf("exit: %s %d", r.Reason, r.Code())
+			}
+			if r := sessionstest.Run(t, s, "type -t make"); r.Stdout != "function\n" {
+				t.Errorf("afterwards %q %q", r.Stdout, r.Stderr)
+			}
+		})
+	}
+}
+
 // A shell that cannot be given another place to take its commands from goes on without.
 func TestInterruptWithoutExec(t *testing.T) {
 	t.Parallel()

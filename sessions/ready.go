@@ -142,7 +142,7 @@ func (s *Session) tryChangeDir(r *Run) (failed *outcome, again bool) {
 	tag := "C" + strconv.FormatUint(r.Number(), 10)
 	script := `CDPATH= \builtin cd -- ` + cwdWord(cwd) + " >/dev/null 2>&1 && " +
 		strings.TrimSpace(s.sh.report("C", r.Number(), "0", "")) + " || " + s.sh.report("C", r.Number(), "1", "")
-	if err := os.WriteFile(filepath.Join(s.dir, "cd"), []byte(script), 0o600); err != nil {
+	if err := writeFile(filepath.Join(s.dir, "cd"), script); err != nil {
 		return refusedf(ErrRuntime, "cwd could not be changed: %s", plainError(err)), false
 	}
 	s.sh.say(able + s.sh.run("cd"))

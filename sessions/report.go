@@ -17,6 +17,7 @@ type report struct {
 	wild   bool   // what the report itself takes off is still on
 	prompt bool   // the user has a prompt, or a command before it
 	pid    int    // of the process that reports, 0 where it does not say
+	spoilt bool   // there was one before it that did not arrive
 	dir    string // where bash takes itself to be, whatever $PWD says
 	state  *checkpoint
 }
@@ -151,24 +152,24 @@ func newReport(f [][]byte, lead []byte) report {
 	}
 	flags, wild := bytes.CutPrefix(f[3], []byte("w"))
 	r.opts, r.tmout, r.wild, r.prompt, r.dir, r.pid = string(f[1]), string(f[2]), wild, len(flags) > 0, string(f[4]), parsePid(f[5])
-	r.status = parseStatus(string(f[6]))
+	r.status, r.spoilt = parseStatus(string(f[6]))
 	return r
 }
 
-// parseStatus reads a status that may be followed by words, of which the last is meant where it
-// is 0 itself: see askLine.
-func parseStatus(f string) int {
-	status, rest, more := strings.Cut(f, " ")
-	if more && status == "0" {
+// parseStatus reads a status that words may follow. Where it is 0, which is printf's that has
+// reported, the last of them is what that has told: see askLine.
+func parseStatus(f string) (status int, spoilt bool) {
+	first, rest, _ := strings.Cut(f, " ")
+	if first == "0" && rest != "" {
 		last := rest[strings.LastIndexByte(rest, ' ')+1:]
 		if n, err := strconv.ParseUint(last, 10, 8); err == nil {
-			return int(n)
+			return int(n), true
 		}
 	}
-	if n, err := strconv.ParseUint(status, 10, 8); err == nil {
-		return int(n)
+	if n, err := strconv.ParseUint(first, 10, 8); err == nil {
+		return int(n), false
 	}
-	return -1
+	return -1, false
 }
 
 func parsePid(f []byte) int {

@@ -26,7 +26,7 @@ func (s *Session) autopsy(run uint64) death {
 	sh.own[0].drain()
 	farewell, state := sh.farewell()
 	d := death{state: state}
-	for _, rep := range sh.take() {
+	for _, rep := range sh.told() {
 		if k := rep.kind(); (k == 'E' || k == 'T') && rep.number() == run && d.last == nil {
 			d.last = &rep
 			s.noteReport(rep)
@@ -219,7 +219,7 @@ func (s *Session) writeRestore(as restoreMode) error {
 	}
 	for i, script := range scripts {
 		name := "restore" + strconv.Itoa(i)
-		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(script), 0o600); err != nil {
+		if err := writeFile(filepath.Join(s.dir, name), script); err != nil {
 			return fmt.Errorf("write state: %w", err)
 		}
 		s.sh.say(s.sh.run(name))

@@ -2,9 +2,11 @@ package sessions
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -269,6 +271,18 @@ func (sh *shell) take() []report {
 	r := sh.reports
 	sh.reports = nil
 	return r
+}
+
+// told is take for who waits for the end of a run. E may be on another pipe than T, which the
+// shell says after it, and which may have been read first.
+func (sh *shell) told() []report {
+	reports := sh.take()
+	if slices.ContainsFunc(reports, func(r report) bool { return r.kind() == 'T' }) {
+		sh.own[0].drain()
+		reports = append(reports, sh.take()...)
+		slices.SortStableFunc(reports, func(a, b report) int { return cmp.Compare(a.kind(), b.kind()) })
+	}
+	return reports
 }
 
 // heard looks for a report among those that have come, and drops all before it and, where it is

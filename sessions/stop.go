@@ -41,7 +41,8 @@ const (
 	retryEvery = 3 * time.Millisecond
 
 	// guardAfter is when the shell is told what to do where the report of a run is lost with the
-	// line that it is in: most runs have ended by then.
+	// line that it is in, as by a SIGINT that the code sends: most runs have ended by then, and the
+	// others end that much later.
 	guardAfter = 10 * time.Millisecond
 
 	// watchEvery is how often a run is checked for a shell that has stopped answering.
@@ -111,7 +112,7 @@ func (x *execution) climb(now time.Time) {
 		x.deadline = time.Time{}
 		x.beginLadder(ReasonTimedOut)
 	}
-	if !x.guardAt.IsZero() && !now.Before(x.guardAt) {
+	if at := x.guardAt(); !at.IsZero() && !now.Before(at) {
 		x.sayGuard()
 	}
 	if x.interrupt && x.begun(now) && !x.sh.leaving() {
@@ -310,7 +311,7 @@ func (x *execution) idleShell(now time.Time) bool {
 // nearest is how long to sleep until something is due.
 func (x *execution) nearest(now time.Time) time.Duration {
 	at := x.watch
-	for _, t := range []time.Time{x.deadline, x.guardAt, x.nudge, x.rungAt()} {
+	for _, t := range []time.Time{x.deadline, x.guardAt(), x.nudge, x.rungAt()} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}

@@ -222,6 +222,26 @@ func TestInterruptEndsAShellThatSpins(t *testing.T) {
 	}
 }
 
+// A run and its interrupt may be sent in one breath.
+func TestInterruptOfARunThatIsAboutToStart(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	for i := range 40 {
+		run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "sleep 300"})
+		id := run.ID()
+		if i%2 == 1 {
+			id = ""
+		}
+		if err := s.Interrupt(id, false); err != nil {
+			t.Errorf("%d: %v", i, err)
+			s.Cancel(run.ID())
+		}
+		if got := sessionstest.Wait(t, run); got.Reason != sessions.ReasonInterrupted || got.Code() != 130 {
+			t.Errorf("%d: %s %d", i, got.Reason, got.Code())
+		}
+	}
+}
+
 func TestInterruptIsOfTheRunItNames(t *testing.T) {
 	t.Parallel()
 	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
