@@ -26,11 +26,11 @@ type hit struct {
 // process group, but for what is on the list already and is what it was then: at one go where
 // that leaves nothing out of the group, and one by one where jobs of earlier runs are in it.
 // Those ignore SIGINT, but not before they have come that far, and not if they chose to handle
-// it. It adds them to the list.
+// it. It adds them to the list. A shell that is leaving is let go: it would not tell its state.
 //
 // The shell gets another where it is seen to throw one away, but not where it may have a trap: in
 // the wait builtin it looks the same, and there the trap would run twice. It returns when the last
-// was sent, which is a while ago on a busy machine.
+// was sent, which is a while ago on a busy machine, or zero.
 func (l hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) (sent time.Time) {
 	for began := time.Now(); ; {
 		sent, lost := l.interruptOnce(session, run, shell)
@@ -48,6 +48,9 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell) (sent time
 	}
 	waits, children := shell.hold()
 	defer shell.goOn()
+	if shell.leaving() {
+		return time.Time{}, false
+	}
 	sent = time.Now()
 	if len(l) == 0 && !before.others {
 		_ = unix.Kill(-shell.pid, unix.SIGINT)
@@ -101,10 +104,11 @@ func (f foreground) goOn() {
 
 // A heldShell is a shell that can be kept still: what is in its foreground is then still there
 // when it has been found, and it sees no child die of a SIGINT that it did not get itself, upon
-// which it would go on to the next command. Comm is the name it has.
+// which it would go on to the next command.
 type heldShell struct {
-	pid  int
-	comm string
+	pid     int
+	comm    string      // the name it has
+	leaving func() bool // asked while it stands still: it has said that it is about to exit
 }
 
 const (
@@ -378,6 +382,9 @@ func (l hitList) interruptMissed(session, run procSet, shell heldShell, last tim
 	}
 	shell.hold()
 	defer shell.goOn()
+	if shell.leaving() {
+		return time.Time{}
+	}
 	sent = time.Now()
 	if !mayTrap {
 		_ = unix.Kill(shell.pid, unix.SIGINT)

@@ -32,7 +32,7 @@ func TestHold(t *testing.T) {
 					t.Fatal("there is no loop")
 				}
 			}
-			sh := heldShell{cmd.Process.Pid, "bash"}
+			sh := heldShell{cmd.Process.Pid, "bash", func() bool { return false }}
 			for range 400 {
 				sh.hold()
 				if sh.stage() == stageHandler {
@@ -41,5 +41,30 @@ func TestHold(t *testing.T) {
 				sh.goOn()
 			}
 		})
+	}
+}
+
+// A shell that has said that it is leaving is let go on without an interrupt, which would keep it
+// from telling its state.
+func TestInterruptLetsGoOfAShellThatLeaves(t *testing.T) {
+	t.Parallel()
+	set := procSet{newLabel(1237, 1, 0), wholeSession, &census{}}
+	pid := startLabelled(t, set.want, "sleep", "1000").Process.Pid // an interrupt would end it
+	asked := 0
+	sh := heldShell{pid, "sleep", func() bool {
+		asked++
+		if st, _ := readStat(pid); st.state != 'T' {
+			t.Errorf("asked while the shell is in state %c", st.state)
+		}
+		return true
+	}}
+	for _, hits := range []hitList{{}, {pid: hit{comm: "sleep"}}} {
+		if sent := hits.interruptForeground(set, set, sh, false); !sent.IsZero() {
+			t.Error("an interrupt was sent")
+		}
+	}
+	poll(10*time.Second, func() bool { st, _ := readStat(pid); return st.state == 'S' })
+	if st, _ := readStat(pid); st.state != 'S' || asked != 2 {
+		t.Errorf("in state %c afterwards, asked %d times", st.state, asked)
 	}
 }

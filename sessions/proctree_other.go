@@ -41,8 +41,9 @@ func cpuTime(pid int) (used time.Duration, known bool) { return 0, false }
 type hitList map[int]string
 
 type heldShell struct {
-	pid  int
-	comm string
+	pid     int
+	comm    string
+	leaving func() bool
 }
 
 func (hit hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) time.Time {

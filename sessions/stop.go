@@ -119,7 +119,9 @@ func (x *execution) climb(now time.Time) {
 		x.interrupt = false
 		x.sayGuard()
 		x.hit, x.reaped = hitList{}, 0
-		x.sentAt = x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap())
+		if sent := x.hit.interruptForeground(x.s.processes(), x.s.ofRun(x.r), x.heldShell(), x.mayTrap()); !sent.IsZero() {
+			x.sentAt = sent
+		}
 		now = time.Now()
 		x.nudge = now.Add(askAfter)
 		if x.asked {
@@ -179,7 +181,12 @@ func (x *execution) begun(now time.Time) bool {
 	return now.Sub(x.began) > beginLimit && (x.asked || x.sh.unread() <= x.said-x.first) || x.s.out[0].held() || x.s.out[1].held()
 }
 
-func (x *execution) heldShell() heldShell { return heldShell{x.sh.pid, x.s.m.bashComm} }
+func (x *execution) heldShell() heldShell {
+	return heldShell{x.sh.pid, x.s.m.bashComm, func() bool {
+		x.sh.ctl.drain()
+		return x.sh.leaving()
+	}}
+}
 
 // lookAgain is for an interrupt that has changed nothing. Either the report was lost to it,
 // or the foreground never got it, being outside of the shell's process group or not yet
