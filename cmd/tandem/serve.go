@@ -37,7 +37,7 @@ const (
 // headroom is how much garbage may lie about at least, in bytes. The collector begins when the
 // heap is twice what it last found in use, which in a small server is a few megabytes: requests
 // would make it run all the time. So there is something in use that is never touched, and takes
-// no memory.
+// no memory, though it counts where somebody has set GOMEMLIMIT.
 const headroom = 16 << 20
 
 // warmSessions is how many shells wait to be somebody's session: enough for one that is
