@@ -28,7 +28,7 @@ var (
 	ownTraps = []string{"DEBUG", "EXIT"}
 
 	// meddling may disable or replace what quickLine is made of, keep the shell from having its own
-	// stdout back after the code, or give the user prompts.
+	// stdout back after the code, leave it too few descriptors, or give the user prompts.
 	// meddlingWord finds the same words where they are whole, and a dot where it is no argument:
 	// it takes longer, and is asked where one of them has been found.
 	meddling     = append([]string{"builtin", "declare", "enable", "eval", "exec", "limit", "PROMPT_COMMAND", "PS1", "readonly", "trap", "typeset"}, sourcing...)

@@ -17,7 +17,7 @@ func (s *Session) readyShell() error {
 	if s.sh != nil && s.sh.dead() {
 		s.replaceShell(s.autopsy(0))
 	}
-	if s.sh != nil && !allowFiles(s.sh.pid) {
+	if s.sh != nil && s.meddled && !allowFiles(s.sh.pid) {
 		s.giveUpShell("it may open too few files")
 	}
 	if s.sh != nil {

@@ -92,7 +92,7 @@ type Session struct {
 	prompt     bool
 	untold     bool // there may be a trap that checkpoint does not have
 	unsure     bool // and one that the next run must not begin without
-	meddled    bool // some code may have disabled or replaced what the driver is made of
+	meddled    bool // some code may have touched what the driver is made of or needs: see hints.go
 	ownExit    bool // the user's EXIT trap has taken the place of ours
 	wild       bool // the shell itself still has opts and tmout on
 	copies     bool // the shell may have copied a run's output to other descriptors
