@@ -11,6 +11,7 @@ import (
 
 	"tandem/httpapi"
 	"tandem/sessions"
+	"tandem/sessions/sessionstest"
 )
 
 // errorOf reads an error answer.
@@ -304,6 +305,8 @@ func TestRequestIDsAndLog(t *testing.T) {
 		}
 	}
 	d.stream("POST", path+"/run?secret=query", body("code", "echo secret-code", "run_id", "r1"), "X-Request-Id", "q1").rest()
+	// The answer may be there before the line is.
+	sessionstest.Await(t, "line in the log", func() bool { return strings.Contains(d.log.String(), `"q1"`) })
 	var line map[string]any
 	for text := range strings.Lines(d.log.String()) {
 		var v map[string]any
