@@ -37,9 +37,9 @@ func (s *Session) nextLocked() *Run {
 
 // Interrupt interrupts the run, "" meaning the one that is on, as Ctrl-C would, and returns
 // without waiting for it to end. One that is about to start is interrupted once its code has
-// begun, so that a run and its interrupt can be sent in one breath. With force, TERM follows after a second and KILL after
-// one more, to what the run started, and the shell itself is ended last. It fails with
-// [ErrRunNotRunning].
+// begun, so that a run and its interrupt can be sent in one breath. With force, TERM follows
+// after a second and KILL after one more, to what the run started, and the shell itself is ended
+// last. It fails with [ErrRunNotRunning].
 func (s *Session) Interrupt(runID string, force bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

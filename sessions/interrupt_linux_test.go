@@ -44,6 +44,32 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// A child that has ended and was not waited for yet shows that the shell has not come to do that.
+func TestWaitsForTurn(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{"sleep 0 & exec sleep 1000": true, "sleep 1000 & exec sleep 1000": false} {
+		set := procSet{newLabel(1238, uint64(len(code)), 0), wholeSession, &census{}}
+		cmd := exec.Command("bash", "-c", code)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pid := cmd.Process.Pid
+		t.Cleanup(func() { _ = unix.Kill(-pid, unix.SIGKILL); _ = cmd.Wait() })
+		if err := set.want.attach(pid); err != nil {
+			t.Fatal(err)
+		}
+		sh := heldShell{pid: pid, comm: "sleep"}
+		settled := func() bool {
+			st, _ := readStat(pid)
+			return st.comm == "sleep" && st.state == 'S' && len(childrenOf(pid)) == 1 && sh.waitsForTurn() == want
+		}
+		if poll(10*time.Second, settled); !settled() {
+			t.Errorf("%q: not %t", code, want)
+		}
+	}
+}
+
 // A shell that has said that it is leaving is let go on without an interrupt, which would keep it
 // from telling its state.
 func TestInterruptLetsGoOfAShellThatLeaves(t *testing.T) {

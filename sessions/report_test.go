@@ -56,6 +56,23 @@ func TestReportParserSkipsWhatIsTooLarge(t *testing.T) {
 	}
 }
 
+func TestParseStatus(t *testing.T) {
+	t.Parallel()
+	type parsed struct {
+		status int
+		spoilt bool
+	}
+	for text, want := range map[string]parsed{
+		"0": {0, false}, "7": {7, false}, "255": {255, false}, "256": {-1, false}, "": {-1, false}, "x": {-1, false},
+		"0 18": {18, true}, "0 0 18": {18, true}, "0 0": {0, true}, "0 word": {0, false}, "0 ": {0, false}, "130 18": {130, false}, "130 a b": {130, false},
+	} {
+		status, spoilt := parseStatus(text)
+		if got := (parsed{status, spoilt}); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestReportParserKeepsNoNoise(t *testing.T) {
 	t.Parallel()
 	p := reportParser{most: maxOwnReport}

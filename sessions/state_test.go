@@ -8,9 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tandem/sessions"
 	"tandem/sessions/sessionstest"
@@ -599,6 +602,34 @@ func TestShellDiesUnderANewRun(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A shell that dies before it has read its run has not begun it, whatever it is told afterwards.
+func TestShellDiesBeforeItReadsARun(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	for i := range 50 {
+		pid, err := strconv.Atoi(strings.TrimSpace(sessionstest.Run(t, s, "echo $$").Stdout))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shows := func(file, text string) func() bool {
+			return func() bool {
+				b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), file))
+				return strings.Contains(string(b), text)
+			}
+		}
+		sessionstest.Await(t, "shell that reads", shows("syscall", "0 0x0 "))
+		_ = unix.Kill(pid, unix.SIGSTOP)
+		sessionstest.Await(t, "shell that stands still", shows("status", "State:\tT"))
+		run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "echo begun"})
+		<-run.Started()
+		time.Sleep(8500*time.Microsecond + time.Duration(i%20)*100*time.Microsecond) // the moment is what is varied
+		_ = unix.Kill(pid, unix.SIGKILL)
+		if got := sessionstest.Wait(t, run); got.Code() != 0 || got.Stdout != "begun\n" {
+			t.Errorf("%d: %s %d %q", i, got.Reason, got.Code(), got.Stdout)
+		}
 	}
 }
 

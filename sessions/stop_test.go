@@ -3,6 +3,8 @@ package sessions_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +221,29 @@ func TestInterruptEndsAShellThatSpins(t *testing.T) {
 	}
 	if after := sessionstest.Run(t, s, "echo $kept"); after.Stdout != "yes\n" {
 		t.Errorf("afterwards %q %q", after.Stdout, after.Stderr)
+	}
+}
+
+// A command that takes an interrupt and goes on to its own end has exited, whatever the shell was
+// asked meanwhile, and wherever that is answered.
+func TestInterruptThatIsCopedWith(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	copes := filepath.Join(t.TempDir(), "copes")
+	// A file of its own, so that the session has seen no trap.
+	if err := os.WriteFile(copes, []byte("#!/bin/bash\ntrap 'sleep 0.1; exit 3' INT\necho go\nwhile :; do sleep 0.02; done\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		sessionstest.Run(t, s, "true")
+		run := sessionstest.Submit(t, s, sessions.RunRequest{Code: copes})
+		sessionstest.AwaitOutput(t, run, "go\n")
+		if err := s.Interrupt(run.ID(), false); err != nil {
+			t.Fatal(err)
+		}
+		if got := sessionstest.Wait(t, run); got.Reason != sessions.ReasonExited || got.Code() != 3 {
+			t.Errorf("%d: %s %d", i, got.Reason, got.Code())
+		}
 	}
 }
 
