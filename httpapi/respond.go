@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -191,6 +192,7 @@ type outlet struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
 	limit time.Duration
+	set   time.Time // when the deadline was set
 }
 
 func (a *api) newOutlet(w http.ResponseWriter) *outlet {
@@ -199,17 +201,26 @@ func (a *api) newOutlet(w http.ResponseWriter) *outlet {
 
 // write sends p. It fails with errGone, and with the cause beside it.
 func (o *outlet) write(p []byte) error {
-	// A writer without deadlines is one of a test: its writes do not block.
-	_ = o.rc.SetWriteDeadline(time.Now().Add(o.limit))
+	o.setDeadline()
 	if _, err := o.w.Write(p); err != nil {
 		return fmt.Errorf("%w: write answer: %w", errGone, err)
 	}
 	return nil
 }
 
+// setDeadline gives what is sent now the whole time, to a second.
+func (o *outlet) setDeadline() {
+	now := time.Now()
+	if now.Sub(o.set) < time.Second {
+		return
+	}
+	o.set = now
+	_ = o.rc.SetWriteDeadline(now.Add(o.limit)) // a writer without deadlines is one of a test, and does not block
+}
+
 // flush hands what was written to the network.
 func (o *outlet) flush() error {
-	_ = o.rc.SetWriteDeadline(time.Now().Add(o.limit))
+	o.setDeadline()
 	if err := o.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("%w: flush answer: %w", errGone, err)
 	}
@@ -295,8 +306,7 @@ func decodeJSON(body []byte, v any, optional bool) error {
 // decodeFields gives each field of into, a struct, what raw has by exactly its name. The json
 // package alone would take a name in any case, and of two of them the later one.
 func decodeFields(raw map[string]json.RawMessage, into reflect.Value) error {
-	for i := range into.NumField() {
-		name := into.Type().Field(i).Tag.Get("json")
+	for i, name := range fieldNames(into.Type()) {
 		value, ok := raw[name]
 		if !ok {
 			continue
@@ -311,6 +321,22 @@ func decodeFields(raw map[string]json.RawMessage, into reflect.Value) error {
 	}
 	return nil
 }
+
+// fieldNames are what the fields of a struct are called in JSON.
+func fieldNames(t reflect.Type) []string {
+	if known, ok := namesOf.Load(t); ok {
+		return known.([]string)
+	}
+	names := make([]string, t.NumField())
+	for i := range names {
+		names[i] = t.Field(i).Tag.Get("json")
+	}
+	namesOf.Store(t, names)
+	return names
+}
+
+// namesOf keeps them: there are a handful of types, and most requests decode one of them.
+var namesOf sync.Map
 
 // wrongKey is the first key, behind a dot, whose value in an object of strings is none; "" where
 // value is no such object at all, or field is for something else.

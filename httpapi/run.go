@@ -207,9 +207,7 @@ func (a *api) streamRun(w http.ResponseWriter, r *http.Request, s *sessions.Sess
 		return nil
 	}
 	sink := &eventSink{w: w, out: a.newOutlet(w), run: run, beat: &a.beat, pos: from, took: reader.Took}
-	if err := sink.open(s.ID()); err != nil {
-		return err
-	}
+	sink.open(s.ID())
 	end, err := follow(r.Context(), run, reader, sink)
 	if err == nil && !sink.begun() {
 		err = refused(*end)

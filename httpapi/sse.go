@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"unicode/utf8"
@@ -19,12 +20,16 @@ const maxText = 128 << 10
 
 // startStream commits to an answer of server-sent events.
 func startStream(w http.ResponseWriter) {
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Accel-Buffering", "no")
-	h.Set("X-Content-Type-Options", "nosniff")
+	maps.Copy(w.Header(), streamHeader)
 	w.WriteHeader(http.StatusOK)
+}
+
+// streamHeader is the same for all, and so are its values, which nobody changes in place.
+var streamHeader = http.Header{
+	"Content-Type":           {"text/event-stream"},
+	"Cache-Control":          {"no-cache"},
+	"X-Accel-Buffering":      {"no"},
+	"X-Content-Type-Options": {"nosniff"},
 }
 
 // appendEvent appends one event whose data is v as JSON. It is for the rare ones.
@@ -43,6 +48,13 @@ func appendID(dst []byte, id uint64) []byte {
 	dst = append(dst, "id: "...)
 	dst = strconv.AppendUint(dst, id, 10)
 	return append(dst, "\ndata: "...)
+}
+
+// appendStamp ends an event with the moment it tells of, in ms.
+func appendStamp(dst []byte, ms int64) []byte {
+	dst = append(dst, `,"timestamp":`...)
+	dst = strconv.AppendInt(dst, ms, 10)
+	return append(dst, "}\n\n"...)
 }
 
 // escapeBreaks writes the line breaks of Unicode in the JSON dst[start:] as escapes. Some
@@ -163,9 +175,7 @@ func (l *lineEncoder) setStamp(ms int64) {
 		return
 	}
 	l.stamp = ms
-	l.tail = append(l.tail[:0], `,"timestamp":`...)
-	l.tail = strconv.AppendInt(l.tail, ms, 10)
-	l.tail = append(l.tail, "}\n\n"...)
+	l.tail = appendStamp(l.tail[:0], ms)
 }
 
 // event appends one event with the id pos.

@@ -142,34 +142,28 @@ func awaitAny(ctx context.Context, wake, ended <-chan struct{}, limit time.Durat
 
 // sendOrPing sends what there is, and a ping where there has been nothing for too long.
 func (s *eventSink) sendOrPing() error {
-	if len(s.buf) == 0 && len(s.lines.begun) == 0 && time.Since(s.sent) >= pingEvery {
-		if err := s.ping(); err != nil {
-			return err
-		}
+	if now := time.Now(); len(s.buf) == 0 && len(s.lines.begun) == 0 && now.Sub(s.sent) >= pingEvery {
+		s.ping(now)
 	}
 	return s.send()
 }
 
-// A textEvent is an init or a ping.
-type textEvent struct {
-	Type      string `json:"type"`
-	Text      string `json:"text"`
-	RunID     string `json:"run_id,omitempty"`
-	Timestamp int64  `json:"timestamp"`
-}
-
 // open begins with what every stream of a run begins with. It is sent by wait at the latest.
-func (s *eventSink) open(session string) error {
+func (s *eventSink) open(session string) {
 	s.first = time.Now()
-	err := s.event(s.pos, textEvent{Type: "init", Text: session, RunID: s.run.ID(), Timestamp: s.first.UnixMilli()})
-	if err == nil {
-		err = s.ping()
-	}
-	return err
+	s.buf = append(appendID(make([]byte, 0, firstSize), s.pos), `{"type":"init","text":"`...)
+	s.buf = append(append(s.buf, session...), `","run_id":"`...)
+	s.buf = append(append(s.buf, s.run.ID()...), '"') // neither has a character that JSON would escape
+	s.buf = appendStamp(s.buf, s.first.UnixMilli())
+	s.ping(s.first)
 }
 
-func (s *eventSink) ping() error {
-	return s.event(s.pos, textEvent{Type: "ping", Text: "pong", Timestamp: time.Now().UnixMilli()})
+// firstSize is room for what most runs have to tell.
+const firstSize = 512
+
+func (s *eventSink) ping(now time.Time) {
+	s.buf = append(appendID(s.buf, s.pos), `{"type":"ping","text":"pong"`...)
+	s.buf = appendStamp(s.buf, now.UnixMilli())
 }
 
 // finish writes what is left and the one event that ends the stream of a run. The server
@@ -177,7 +171,7 @@ func (s *eventSink) ping() error {
 // nothing else is whole already, and goes before anything else is done about the request.
 func (s *eventSink) finish(end *sessions.RunInfo) error {
 	s.buf = s.lines.rest(s.buf)
-	if err := s.event(max(s.pos, end.Last+1), endEvent(end, time.Now())); err != nil {
+	if err := s.ended(end, time.Now()); err != nil {
 		return err
 	}
 	if s.begun() {
@@ -217,13 +211,6 @@ func (s *eventSink) send() error {
 	return s.out.flush()
 }
 
-type completeEvent struct {
-	Type          string `json:"type"`
-	ExecutionTime int64  `json:"execution_time"`
-	ExitCode      int    `json:"exit_code"`
-	Timestamp     int64  `json:"timestamp"`
-}
-
 type errorEvent struct {
 	Type      string    `json:"type"`
 	Error     errorInfo `json:"error"`
@@ -236,14 +223,22 @@ type errorInfo struct {
 	Traceback []string `json:"traceback"`
 }
 
-// endEvent is the event that tells how a run ended.
-func endEvent(end *sessions.RunInfo, now time.Time) any {
+// ended is the event that tells how a run ended.
+func (s *eventSink) ended(end *sessions.RunInfo, now time.Time) error {
+	id := max(s.pos, end.Last+1)
+	if end.Reason == sessions.ReasonExited && *end.ExitCode == 0 {
+		s.buf = append(appendID(s.buf, id), `{"type":"execution_complete","execution_time":`...)
+		s.buf = append(strconv.AppendInt(s.buf, end.Duration.Milliseconds(), 10), `,"exit_code":0`...)
+		s.buf = appendStamp(s.buf, now.UnixMilli())
+		return nil
+	}
+	return s.event(id, errorEvent{Type: "error", Error: describeEnd(end), Timestamp: now.UnixMilli()})
+}
+
+func describeEnd(end *sessions.RunInfo) errorInfo {
 	code := ""
 	if end.ExitCode != nil {
 		code = strconv.Itoa(*end.ExitCode)
-	}
-	if end.Reason == sessions.ReasonExited && code == "0" {
-		return completeEvent{Type: "execution_complete", ExecutionTime: end.Duration.Milliseconds(), Timestamp: now.UnixMilli()}
 	}
 	e := errorInfo{EValue: code}
 	trace := "exit status " + code
@@ -264,5 +259,5 @@ func endEvent(end *sessions.RunInfo, now time.Time) any {
 		e.EName = "CommandExecError"
 	}
 	e.Traceback = []string{trace}
-	return errorEvent{Type: "error", Error: e, Timestamp: now.UnixMilli()}
+	return e
 }

@@ -138,11 +138,12 @@ func (g *cgroup) holdsOnly(pid int) bool {
 		return false
 	}
 	if g.procs == nil {
-		f, err := os.Open(filepath.Join(g.path, "cgroup.procs"))
+		path := filepath.Join(g.path, "cgroup.procs")
+		fd, err := openRetry(path, unix.O_RDONLY|unix.O_CLOEXEC)
 		if err != nil {
 			return false
 		}
-		g.procs = f
+		g.procs = os.NewFile(uintptr(fd), path) // os.Open would have it polled
 	}
 	var b [32]byte
 	n, _ := unix.Pread(int(g.procs.Fd()), b[:], 0)

@@ -9,17 +9,21 @@ import (
 
 // A codeFile is the file that the shell sources the code of a run from. It is written anew for
 // each, and kept open: to truncate and fill it through its name takes several times as long,
-// on the path of every run. The zero value is ready.
+// on the path of every run.
 type codeFile struct {
-	f    *os.File
+	path string
+	f    *os.File // nil: it is to be made
 	size int
 }
 
+// codeName is its name in a session's directory.
+const codeName = "go"
+
 // write makes the file hold data and nothing else. One that somebody has removed is made anew.
-func (c *codeFile) write(path string, data []byte) error {
+func (c *codeFile) write(data []byte) error {
 	if c.f == nil || c.removed() {
 		c.close()
-		f, err := createFile(path)
+		f, err := createFile(c.path)
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ type execution struct {
 	said      int       // bytes of command lines
 	first     int       // of them, those of the lines that run the code
 	quick     bool      // it is quickLine that runs the code
-	guard     string    // its second line, as long as that has not been said
+	guard     bool      // its second line has not been said
 	unheard   bool      // there was no shell any more to say them to
 	began     time.Time // when they were said
 	deadline  time.Time // zero: none
@@ -120,7 +120,7 @@ func (x *execution) run() (outcome, error) {
 // without having begun it: an idle shell can end at any time, and no run is to notice.
 func (x *execution) try() (o outcome, again bool, err error) {
 	x.sh = x.s.sh
-	x.asked, x.idle, x.quick, x.guard = false, time.Time{}, false, ""
+	x.asked, x.idle, x.quick, x.guard = false, time.Time{}, false, false
 	pump, err := x.dispatch()
 	if pump != nil {
 		defer pump.stop()
@@ -172,7 +172,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		}
 		pump = startStdinPump(h.stdin, r.stdin)
 	}
-	if err := s.code.write(filepath.Join(s.dir, "go"), sh.script(r.req.Code, h)); err != nil {
+	if err := s.code.write(sh.script(r.req.Code, h)); err != nil {
 		return pump, err
 	}
 	_, s.tmoutLent = r.req.Env["TMOUT"]
@@ -214,21 +214,21 @@ func (x *execution) lines(complained bool) string {
 		return x.sh.lines(x.n, tamed)
 	}
 	x.sh.listen()
-	x.quick, x.guard = true, x.sh.quickGuard(x.n)
+	x.quick, x.guard = true, true
 	return x.sh.quickLine(x.n)
 }
 
 // sayGuard says the line that was kept back.
 func (x *execution) sayGuard() {
-	if x.guard != "" {
-		x.say(x.guard)
-		x.guard = ""
+	if x.guard {
+		x.say(x.sh.quickGuard(x.n))
+		x.guard = false
 	}
 }
 
 // guardAt is when that must be said; zero: it was.
 func (x *execution) guardAt() time.Time {
-	if x.guard == "" {
+	if !x.guard {
 		return time.Time{}
 	}
 	return x.began.Add(guardAfter)

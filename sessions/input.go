@@ -14,7 +14,20 @@ import (
 )
 
 // quote makes one word of s that the shell reads back as it is.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+func quote(s string) string { return string(appendQuoted(make([]byte, 0, len(s)+2), s)) }
+
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '\'')
+	for {
+		before, after, found := strings.Cut(s, "'")
+		b = append(b, before...)
+		if !found {
+			return append(b, '\'')
+		}
+		b = append(b, `'\''`...)
+		s = after
+	}
+}
 
 func isName(s string) bool {
 	for i := range len(s) {

@@ -24,12 +24,12 @@ type pipe struct {
 	mu     sync.Mutex
 	widest int  // how large it may become for a flood; 0: it stays as it is
 	wide   bool // it has become that
-	writer int  // the writing end that we keep open ourselves, or noWriter
+	writer int  // the writing end that we keep open ourselves, or noFile
 	late   bool // the next EOF is the end: nobody will open the FIFO again
 }
 
-// noWriter stands for a file that is not there.
-const noWriter = -1
+// noFile stands for a file that is not there.
+const noFile = -1
 
 // newPipe takes over fd, which must be non-blocking, and the other end where there is one,
 // and starts reading.
@@ -69,6 +69,8 @@ func (p *pipe) pump(fd uintptr) (ended bool) {
 			return true
 		case n == 0:
 			return late
+		case n < readSize:
+			return false // it is empty: what comes from now on wakes us
 		}
 	}
 }
@@ -192,7 +194,7 @@ func (p *pipe) letGo() {
 // holdLocked does not wait: the reader is there. Where it fails, the pipe only wakes us more
 // often than it need.
 func (p *pipe) holdLocked() {
-	if p.writer != noWriter || p.late {
+	if p.writer != noFile || p.late {
 		return
 	}
 	if w, err := openWriter(p.f.Name()); err == nil {
@@ -202,9 +204,9 @@ func (p *pipe) holdLocked() {
 
 // letGoLocked closes our own writing end.
 func (p *pipe) letGoLocked() {
-	if p.writer != noWriter {
+	if p.writer != noFile {
 		unix.Close(p.writer)
-		p.writer = noWriter
+		p.writer = noFile
 	}
 }
 

@@ -54,6 +54,9 @@ const (
 	maxReport    = 64 << 20
 	maxOwnReport = 64 << 10
 
+	// smallReport is how much memory for reports is kept from one to the next.
+	smallReport = 4 << 10
+
 	maxTag = 21 // a letter and a uint64
 )
 
@@ -62,6 +65,7 @@ const (
 type reportParser struct {
 	most    int // that a report may be; 0: maxReport
 	buf     []byte
+	store   []byte   // for the buf of the next report, where the last was small
 	scanned int      // buf[:scanned] has no NUL
 	fields  [][]byte // of the report under way
 	lead    []byte   // what came right before it
@@ -69,9 +73,22 @@ type reportParser struct {
 	skip    bool // the report under way is too large
 }
 
+// reset forgets what has come so far.
+func (p *reportParser) reset() {
+	*p = reportParser{most: p.most, store: p.store, fields: p.fields[:0]}
+}
+
 // feed takes the next bytes, which it copies, and calls emit for every report they end.
 func (p *reportParser) feed(b []byte, emit func(report)) {
-	p.buf = append(p.buf, b...)
+	if len(p.buf) == 0 && len(p.fields) == 0 {
+		p.buf = append(p.store[:0], b...)
+		p.store = nil
+		if cap(p.buf) <= smallReport {
+			p.store = p.buf
+		}
+	} else {
+		p.buf = append(p.buf, b...)
+	}
 	for {
 		i := bytes.IndexByte(p.buf[p.scanned:], 0)
 		if i < 0 {
@@ -123,7 +140,8 @@ func (p *reportParser) field(f []byte, emit func(report)) {
 	case p.fields[0][0] == 'K':
 		emit(report{tag: "K", pid: parsePid(p.fields[1])}) // too large: without a state
 	}
-	p.fields, p.size, p.skip = nil, 0, false
+	clear(p.fields)
+	p.fields, p.size, p.skip = p.fields[:0], 0, false
 }
 
 func validTag(f []byte) bool {

@@ -39,13 +39,13 @@ func source(path string, args ...string) string {
 // must be gone before the shell reads the next line. The second runs well under all of them.
 func (sh *shell) lines(number uint64, tamed bool) string {
 	n := strconv.FormatUint(number, 10)
-	ctl := " " + sh.control()
+	ctl := " " + sh.control
 	report := ` || \builtin . ` + quote(filepath.Join(sh.lib, "report"))
 	off := " && ((1))\n"
 	if tamed {
 		off = ` && \builtin eval ` + quote(tame+`; \builtin :`) + ` "$_"` + "\n"
 	}
-	return able + sh.goes() +
+	return able + sh.goes +
 		`\builtin printf '\1%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
 		` "$SHELLOPTS" "${TMOUT-}" "w${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
 		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + off +
@@ -61,7 +61,7 @@ const able = `\builtin enable . : eval printf test || \builtin eval '\builtin . 
 // stdout, which nothing else writes to then. quickGuard is its second line, which is said where
 // the report is not there at once, or could be lost.
 func (sh *shell) quickLine(number uint64) string {
-	return sh.goes() + `\builtin printf '\1E` + strconv.FormatUint(number, 10) +
+	return sh.goes + `\builtin printf '\1E` + strconv.FormatUint(number, 10) +
 		`\0%s\0%s\0w\0%s\0%s\0%s\0' "$SHELLOPTS" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + "\n"
 }
 
@@ -69,9 +69,9 @@ func (sh *shell) quickGuard(number uint64) string {
 	return `\builtin test 0 = "$?" -a "$? $_" || ` + sh.report("T", number, `"${_%% *}"`, `"$_"`)
 }
 
-// goes runs the code, and leaves its status in $?.
-func (sh *shell) goes() string {
-	return `\builtin . ` + quote(filepath.Join(sh.dir, "go")) + " && ((1)); "
+// goes runs the code that is in a session's directory, and leaves its status in $?.
+func goes(dir string) string {
+	return `\builtin . ` + quote(filepath.Join(dir, codeName)) + " && ((1)); "
 }
 
 // tame takes off what most of the driver's lines must not run under, once a report has shown
@@ -81,12 +81,12 @@ const tame = `\builtin set +evxET +o history; \builtin eval "${TMOUT:+TMOUT=0}"`
 // report is the command line that makes the shell report; status is a word of shell. A last
 // word beyond what report takes is for rescue.
 func (sh *shell) report(kind string, number uint64, status, last string) string {
-	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`, last, sh.control())
+	return sh.call("report", kind+strconv.FormatUint(number, 10), status, `"$SHELLOPTS"`, last, sh.control)
 }
 
 // control redirects to the control FIFO. It is opened for reading too, and so without waiting
 // for a reader: a shell whose server is gone is to go on to its own end.
-func (sh *shell) control() string { return "1<>" + quote(filepath.Join(sh.dir, "c")) }
+func control(dir string) string { return "1<>" + quote(filepath.Join(dir, "c")) }
 
 // rescue gives a shell its builtins back in which a function stands in for one that the
 // driver is made of, or that has them disabled, and has it report. In POSIX mode, which an
@@ -136,29 +136,29 @@ const markPrompt = `\builtin eval "${PS1:+\\builtin printf '\\0' >&2}"; \builtin
 // it when the code has returned. (It would switch set -e off within the code too were the
 // command eval and not builtin.)
 func (sh *shell) script(code string, h handover) []byte {
-	var b strings.Builder
-	b.Grow(len(code) + 512)
+	b := make([]byte, 0, len(code)+512)
 	if h.rearm {
-		b.WriteString(strings.TrimSpace(sh.armExit()) + "; ")
+		b = append(b, strings.TrimSpace(sh.armExit())+"; "...)
 	}
 	switch {
 	case len(h.debug)+len(h.opts) > 0:
-		b.WriteString(mark)
+		b = append(b, mark...)
 	case h.prompt:
-		b.WriteString(markPrompt)
+		b = append(b, markPrompt...)
 	}
 	if names := sortedNames(h.env); len(names) > 0 {
-		fmt.Fprintf(&b, "\\builtin declare -p %s >%s 2>/dev/null || \\builtin :; ", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
+		b = fmt.Appendf(b, "\\builtin declare -p %s >%s 2>/dev/null || \\builtin :; ", strings.Join(names, " "), quote(filepath.Join(sh.dir, "env")))
 	}
 	if h.status == 0 {
-		b.WriteString(`\builtin : bash; `)
+		b = append(b, `\builtin : bash; `...)
 	} else {
-		b.WriteString(sh.setStatus(h) + " || ")
+		b = append(b, sh.setStatus(h)+" || "...)
 	}
-	b.WriteString(`\builtin eval `)
-	b.WriteString(quote(sh.prefix(h) + code))
-	b.WriteString(" 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) + " && ((1))\n")
-	return []byte(b.String())
+	b = appendQuoted(append(b, `\builtin eval `...), sh.prefix(h)+code)
+	b = appendQuoted(append(b, " 0<"...), h.stdin)
+	b = appendQuoted(append(b, " 1>"...), h.stdout)
+	b = appendQuoted(append(b, " 2>"...), h.stderr)
+	return append(b, " && ((1))\n"...)
 }
 
 // setStatus is a command that makes $? what it is to be, and $_ what it is otherwise. Where a
@@ -228,6 +228,6 @@ const debugTrap = `\builtin trap -p DEBUG`
 // it dies of that, and half a state would spoil the next report.
 func (sh *shell) armExit() string {
 	line := func(s string) string { return strings.TrimSpace(s) + "; " }
-	return `\builtin trap ` + quote("{ "+line(sh.call("report", "X", `"$?"`, `"$SHELLOPTS"`, sh.control()))+
-		"(($$ == ${BASHPID-$$})) && { "+debugTrap+" "+line(sh.control())+line(sh.call("exit", sh.control()))+"}; } >/dev/null 2>&1") + " EXIT\n"
+	return `\builtin trap ` + quote("{ "+line(sh.call("report", "X", `"$?"`, `"$SHELLOPTS"`, sh.control))+
+		"(($$ == ${BASHPID-$$})) && { "+debugTrap+" "+line(sh.control)+line(sh.call("exit", sh.control))+"}; } >/dev/null 2>&1") + " EXIT\n"
 }

@@ -27,6 +27,8 @@ const ownOutput = 1 << 20
 type shell struct {
 	dir       string
 	lib       string  // where the driver's files are
+	goes      string  // runs the code of a run, and leaves its status in $?
+	control   string  // redirects to the control FIFO
 	processes procSet // the session's
 	pid       int
 	in        *os.File // commands
@@ -53,7 +55,8 @@ type shell struct {
 // spawnShell starts a bash in the session's private directory. It returns once the process
 // is there; the shell takes commands from then on.
 func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
-	sh := &shell{dir: s.dir, lib: s.m.driver.dir, processes: s.processes(), notify: make(chan struct{}, 1), exited: make(chan struct{})}
+	sh := &shell{dir: s.dir, lib: s.m.driver.dir, goes: goes(s.dir), control: control(s.dir),
+		processes: s.processes(), ownParser: reportParser{most: maxOwnReport}, notify: make(chan struct{}, 1), exited: make(chan struct{})}
 	cmdR, cmdW, err := newPipePair()
 	if err != nil {
 		return nil, fmt.Errorf("make command pipe: %w", err)
@@ -71,7 +74,7 @@ func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 		_ = unix.SetNonblock(w, false)
 		_ = unix.SetNonblock(r, true)
 		files = append(files, uintptr(w))
-		if sh.own[i], err = newPipe(r, noWriter, "own", s.m.buffers, nil, sh.ownSink(i)); err != nil {
+		if sh.own[i], err = newPipe(r, noFile, "own", s.m.buffers, nil, sh.ownSink(i)); err != nil {
 			sh.close()
 			return nil, fmt.Errorf("read shell's own pipe: %w", err)
 		}
@@ -163,10 +166,10 @@ func openWriter(path string) (fd int, err error) {
 // openBoth opens both ends of a FIFO, which is made where it is not there, as one.
 func openBoth(path string) (fd int, err error) {
 	if err := unix.Mkfifo(path, 0o600); err != nil && err != unix.EEXIST {
-		return noWriter, fmt.Errorf("make fifo: %w", err)
+		return noFile, fmt.Errorf("make fifo: %w", err)
 	}
 	if fd, err = openRetry(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
-		return noWriter, fmt.Errorf("open fifo: %w", err)
+		return noFile, fmt.Errorf("open fifo: %w", err)
 	}
 	return fd, nil
 }
@@ -201,7 +204,14 @@ func (sh *shell) forget() (complained bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	complained = len(sh.words[1]) > 0
-	sh.words, sh.listening, sh.ownParser = [2][]byte{}, false, reportParser{most: maxOwnReport}
+	for i, w := range sh.words {
+		sh.words[i] = w[:0]
+		if cap(w) > smallReport {
+			sh.words[i] = nil
+		}
+	}
+	sh.listening = false
+	sh.ownParser.reset()
 	return complained
 }
 
@@ -233,7 +243,8 @@ func (sh *shell) hearLocked(p *reportParser, b []byte) {
 			sh.rogue = true
 			sh.endRogue(r.pid)
 		case r.kind() == 'X':
-			sh.last = &r
+			last := r
+			sh.last = &last
 		case r.kind() == 'K' && sh.last != nil:
 			sh.state = r.state
 		default:

@@ -23,14 +23,14 @@ type stdin struct {
 	mu      sync.Mutex
 	queue   []byte
 	taken   uint64
-	fifo    int           // the FIFO, which does not block; or noWriter
+	fifo    int           // the FIFO, which does not block; or noFile
 	eof     bool          // nothing more will be written
 	ended   bool          // the run is over
 	changed chan struct{} // closed and replaced when any of this has changed
 }
 
 func newStdin(text []byte, eof bool, o Observer) *stdin {
-	return &stdin{observer: o, queue: text, eof: eof, fifo: noWriter, filled: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &stdin{observer: o, queue: text, eof: eof, fifo: noFile, filled: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 func (in *stdin) signalLocked() {
@@ -125,7 +125,7 @@ func (in *stdin) addLocked(p *piece) error {
 
 // putLocked takes what there is room for.
 func (in *stdin) putLocked(p []byte) (n int) {
-	if len(p) > 0 && len(in.queue) == 0 && in.fifo != noWriter {
+	if len(p) > 0 && len(in.queue) == 0 && in.fifo != noFile {
 		// Errors are left to the goroutine, which gets them too.
 		n, _ = unix.Write(in.fifo, p)
 		n = max(n, 0)
@@ -245,7 +245,7 @@ func (p *stdinPump) loop() {
 	if closed {
 		return
 	}
-	defer p.in.use(noWriter)
+	defer p.in.use(noFile)
 	for {
 		b, ok := p.in.next(p.quit)
 		if !ok {
@@ -271,7 +271,7 @@ func (p *stdinPump) stop() {
 	p.closed = true
 	opened := p.f != nil
 	if opened {
-		p.in.use(noWriter)
+		p.in.use(noFile)
 		p.f.Close() // ends a blocked write
 	}
 	p.mu.Unlock()
