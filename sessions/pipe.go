@@ -28,6 +28,10 @@ type pipe struct {
 	late   bool // the next EOF is the end: nobody will open the FIFO again
 }
 
+// floodSize is how much is read at once from a command that may be writing on meanwhile: then it
+// is faster to look again than to be woken.
+const floodSize = 4 << 10
+
 // noFile stands for a file that is not there.
 const noFile = -1
 
@@ -69,8 +73,8 @@ func (p *pipe) pump(fd uintptr) (ended bool) {
 			return true
 		case n == 0:
 			return late
-		case n < readSize:
-			return false // it is empty: what comes from now on wakes us
+		case n < floodSize:
+			return false // it is empty, and what comes from now on wakes us
 		}
 	}
 }
