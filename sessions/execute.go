@@ -172,10 +172,11 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		}
 		pump = startStdinPump(h.stdin, r.stdin)
 	}
-	if err := s.code.write(sh.script(r.req.Code, h)); err != nil {
+	_, s.tmoutLent = r.req.Env["TMOUT"]
+	script, lines := x.compose(h, sh.forget())
+	if err := s.code.write(script); err != nil {
 		return pump, err
 	}
-	_, s.tmoutLent = r.req.Env["TMOUT"]
 	if len(r.req.Env) > 0 {
 		if saved := filepath.Join(s.dir, "env"); !regular(saved) {
 			_ = os.RemoveAll(saved)
@@ -191,31 +192,34 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	}
 	sh.ctl.hold()
 	sh.tookRogue() // before this run
-	lines := x.lines(sh.forget())
 	s.copies = s.copies || mentions(r.req.Code, copying)
 	s.untold = s.untold || mentions(r.req.Code, trapping)
 	s.unsure = s.unsure || len(h.debug) > 0 || mentions(r.req.Code, ownTraps)
 	x.said, x.began, x.unheard = 0, time.Now(), false
-	x.say(h.before() + lines)
+	x.say(lines)
 	x.first = x.said
 	return pump, nil
 }
 
-// lines are those that run the code. The shell has complained if the driver wanted of it what
-// it cannot do, or a run has failed that code that is hidden from us made impossible.
-func (x *execution) lines(complained bool) string {
-	s, code := x.s, x.r.req.Code
+// compose makes the script of a run and the lines that run it. The shell has complained if the
+// driver wanted of it what it cannot do, or a run has failed that code that is hidden from us
+// made impossible.
+func (x *execution) compose(h handover, complained bool) (script []byte, lines string) {
+	s, sh, code := x.s, x.sh, x.r.req.Code
 	s.meddled = s.meddled || meddles(code)
-	for name, value := range x.r.req.Env {
+	for name, value := range h.env {
 		s.meddled = s.meddled || meddlesAs(name+"="+value)
 	}
-	tamed := len(s.opts) > 0 || s.tmout != "" || s.tmoutLent || s.prompt || mentions(code, hasty)
-	if s.meddled || tamed || complained || s.status == 1 {
-		return x.sh.lines(x.n, tamed)
+	tamed := len(h.opts) > 0 || h.tmout != "" || s.tmoutLent || h.prompt || mentions(code, hasty)
+	if s.meddled || tamed || complained || h.status == 1 {
+		return sh.script(code, h), h.before() + sh.lines(x.n, tamed)
 	}
-	x.sh.listen()
+	sh.listen()
 	x.quick, x.guard = true, true
-	return x.sh.quickLine(x.n)
+	if h.bare() && plainWords(code) {
+		return []byte(code), sh.quickLine(x.n, h.redirects())
+	}
+	return sh.script(code, h), h.before() + sh.quickLine(x.n, "")
 }
 
 // sayGuard says the line that was kept back.

@@ -55,3 +55,32 @@ func meddles(code string) bool {
 func meddlesAs(variable string) bool {
 	return strings.HasPrefix(variable, "BASH_FUNC_") || meddles(variable)
 }
+
+// plainWords reports whether code is made of simple commands and plain words alone, a command to
+// a line. Such code can be sourced as it is: it is free of syntax errors, which would name the
+// file, and does not ask for $_ or $?.
+func plainWords(code string) bool {
+	const most = 4 << 10 // what is longer takes longer to look at than is saved
+	if len(code) > most || strings.IndexFunc(code, func(c rune) bool { return !plain(c) }) >= 0 || mentions(code, []string{"$_", "$?"}) {
+		return false
+	}
+	for line := range strings.Lines(code) {
+		word := strings.TrimSpace(line)
+		if end := strings.IndexFunc(word, func(c rune) bool { return c == ' ' || c == '\t' }); end >= 0 {
+			word = word[:end]
+		}
+		if slices.Contains(reserved, word) {
+			return false
+		}
+	}
+	return true
+}
+
+// plain is what quotes nothing, and makes neither an operator nor a comment.
+func plain(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(" \t\n$%*+,-./:=?@^_~", c)
+}
+
+// reserved are the words that begin something other than a simple command (bash(1), RESERVED
+// WORDS), but for those that are not plain.
+var reserved = []string{"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then", "time", "until", "while"}

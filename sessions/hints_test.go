@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -41,4 +42,61 @@ func TestMeddles(t *testing.T) {
 			t.Errorf("%q: %t, want %t", cut(code), got, want)
 		}
 	}
+}
+
+func TestPlainWords(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{
+		"":                             true,
+		"true":                         true,
+		"cd /tmp\n\tls -la ~/x *.go\n": true,
+		"A=1 make -j4 test=a,b+c":      true,
+		"echo $HOME $1 50% a@b?":       true,
+		"git show HEAD^ --stat":        true,
+		"echo if":                      true,
+		"A=1 fi":                       true,
+		"fi":                           false,
+		"true\n\tdone x":               false,
+		"time ls":                      false,
+		"echo $_":                      false,
+		"echo $?":                      false,
+		"echo ${x}":                    false,
+		"echo 'a'":                     false,
+		`echo "a"`:                     false,
+		`echo \a`:                      false,
+		"echo `a`":                     false,
+		"a; b":                         false,
+		"a | b":                        false,
+		"a &":                          false,
+		"a > b":                        false,
+		"a < b":                        false,
+		"(a)":                          false,
+		"{ a":                          false,
+		"! a":                          false,
+		"[ a ]":                        false,
+		"a # b":                        false,
+		"a\rb":                         false,
+		"é":                            false,
+	} {
+		if got := plainWords(code); got != want {
+			t.Errorf("%q: %t, want %t", code, got, want)
+		}
+	}
+}
+
+// FuzzPlainWords checks that bash finds nothing wrong with the syntax of such code.
+func FuzzPlainWords(f *testing.F) {
+	for _, word := range append(reserved, "true", "a=1 fi", "in\n\n do", "$", "$a^ ~", "=", "%1", "a\n\tb", "-") {
+		f.Add(word)
+	}
+	f.Fuzz(func(t *testing.T, code string) {
+		if !plainWords(code) {
+			return
+		}
+		bash := exec.Command("bash", "-n", "/dev/stdin")
+		bash.Stdin = strings.NewReader(code)
+		if out, err := bash.CombinedOutput(); err != nil {
+			t.Errorf("%q: %v: %s", code, err, out)
+		}
+	})
 }

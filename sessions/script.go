@@ -45,7 +45,7 @@ func (sh *shell) lines(number uint64, tamed bool) string {
 	if tamed {
 		off = ` && \builtin eval ` + quote(tame+`; \builtin :`) + ` "$_"` + "\n"
 	}
-	return able + sh.goes +
+	return able + sh.goes + ` && ((1)); ` +
 		`\builtin printf '\1%s\0%s\0%s\0%s\0%s\0%s\0%s\0' E` + n +
 		` "$SHELLOPTS" "${TMOUT-}" "w${PS1:+p}${PROMPT_COMMAND:+c}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + ctl +
 		report + " E" + n + ` "$_" "$SHELLOPTS" "$_"` + ctl + off +
@@ -60,8 +60,10 @@ const able = `\builtin enable . : eval printf test || \builtin eval '\builtin . 
 // falls back on anything, looks for no prompts of the user's, and reports on the shell's own
 // stdout, which nothing else writes to then. quickGuard is its second line, which is said where
 // the report is not there at once, or could be lost.
-func (sh *shell) quickLine(number uint64) string {
-	return sh.goes + `\builtin printf '\1E` + strconv.FormatUint(number, 10) +
+//
+// Plain words are a script as they are; then redirects are in the line.
+func (sh *shell) quickLine(number uint64, redirects string) string {
+	return sh.goes + redirects + ` && ((1)); \builtin printf '\1E` + strconv.FormatUint(number, 10) +
 		`\0%s\0%s\0w\0%s\0%s\0%s\0' "$SHELLOPTS" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + "\n"
 }
 
@@ -69,10 +71,8 @@ func (sh *shell) quickGuard(number uint64) string {
 	return `\builtin test 0 = "$?" -a "$? $_" || ` + sh.report("T", number, `"${_%% *}"`, `"$_"`)
 }
 
-// goes runs the code that is in a session's directory, and leaves its status in $?.
-func goes(dir string) string {
-	return `\builtin . ` + quote(filepath.Join(dir, codeName)) + " && ((1)); "
-}
+// goes runs the script of a run that is in a session's directory.
+func goes(dir string) string { return `\builtin . ` + quote(filepath.Join(dir, codeName)) }
 
 // tame takes off what most of the driver's lines must not run under, once a report has shown
 // some of it: options of the user's, or a TMOUT. They are back in the next run.
@@ -110,6 +110,17 @@ type handover struct {
 	rearm                 bool   // the user has taken our EXIT trap off
 	debug                 []byte // the DEBUG trap, as debugTrap prints it
 	returns               bool   // there may be a RETURN trap
+}
+
+// redirects is where the code reads and writes.
+func (h handover) redirects() string {
+	return " 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr)
+}
+
+// bare reports whether there is nothing to be done before the code of a quick run but to redirect
+// it: $? is what it is to be by itself. Its $_ is not.
+func (h handover) bare() bool {
+	return h.status == 0 && len(h.env) == 0 && len(h.debug) == 0 && !h.rearm
 }
 
 // before is what is said before the lines of the run. Sourcing takes a DEBUG trap off for as
@@ -155,10 +166,7 @@ func (sh *shell) script(code string, h handover) []byte {
 		b = append(b, sh.setStatus(h)+" || "...)
 	}
 	b = appendQuoted(append(b, `\builtin eval `...), sh.prefix(h)+code)
-	b = appendQuoted(append(b, " 0<"...), h.stdin)
-	b = appendQuoted(append(b, " 1>"...), h.stdout)
-	b = appendQuoted(append(b, " 2>"...), h.stderr)
-	return append(b, " && ((1))\n"...)
+	return append(append(b, h.redirects()...), " && ((1))\n"...)
 }
 
 // setStatus is a command that makes $? what it is to be, and $_ what it is otherwise. Where a

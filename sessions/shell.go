@@ -27,7 +27,7 @@ const ownOutput = 1 << 20
 type shell struct {
 	dir       string
 	lib       string  // where the driver's files are
-	goes      string  // runs the code of a run, and leaves its status in $?
+	goes      string  // the command that runs the script of a run
 	control   string  // redirects to the control FIFO
 	processes procSet // the session's
 	pid       int

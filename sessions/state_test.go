@@ -845,7 +845,7 @@ func TestDisabledUnseen(t *testing.T) {
 			s := sessionstest.Session(t, m)
 			sessionstest.Run(t, s, "kept=yes; take=ena; take+=ble")
 			sessionstest.Run(t, s, "$take -n "+strings.ReplaceAll(name, "eval", "ev''al"))
-			sessionstest.Run(t, s, "true")
+			sessionstest.Run(t, s, "true;")
 			for range 2 {
 				if got := sessionstest.Run(t, s, "echo $kept; (exit 3)"); got.Stdout != "yes\n" || got.Code() != 3 {
 					t.Errorf("afterwards %q, %d", got.Stdout, got.Code())
