@@ -24,14 +24,14 @@ func (s *Session) saveState() {
 		s.giveUpShell("it does not tell its state")
 	case errors.Is(err, errIncomplete):
 		s.log.Warn("state could not be saved", "error", err)
-		s.saved, s.dirty = time.Now(), false
+		s.dirty = false
 	case err != nil:
 		s.log.Warn("state could not be saved yet", "error", err)
-		s.saved = time.Now()
+		s.dirtySince = time.Now()
 		s.alarm.by(checkpointEvery)
 	default:
 		state.dir = s.directory()
-		s.checkpoint, s.saved, s.dirty = state, time.Now(), false
+		s.checkpoint, s.dirty = state, false
 		s.rearm = state.exitTrap == "" && !s.fresh
 		s.unsure, s.untold = false, false
 		s.ownExit = state.exitTrap != "" && !strings.Contains(state.exitTrap, s.m.driver.dir)

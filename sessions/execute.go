@@ -51,6 +51,7 @@ type execution struct {
 
 // execute runs one run from its place at the head of the queue to its end.
 func (s *Session) execute(r *Run) {
+	began := time.Now()
 	x := &execution{s: s, r: r, n: r.Number()}
 	o, err := x.run()
 	if err != nil {
@@ -66,7 +67,9 @@ func (s *Session) execute(r *Run) {
 	s.tame()
 	s.logEnd(r)
 	s.retireOut()
-	s.dirty = true
+	if !s.dirty {
+		s.dirty, s.dirtySince = true, began
+	}
 	if x.death.cause != "" && !s.endingNow() {
 		s.replaceShell(x.death)
 	}

@@ -8,8 +8,8 @@ import (
 // Times of the engine, all of them trade-offs and none of them promises to clients.
 const (
 	// checkpointDelay is how long a session is idle before its state is saved, so that
-	// the next of a quick succession of runs does not wait for it; checkpointEvery is
-	// when it is saved between two of them all the same.
+	// the next of a quick succession of runs does not wait for it; checkpointEvery is for
+	// how long it is not: then it is saved between two of them all the same.
 	checkpointDelay = 25 * time.Millisecond
 	checkpointEvery = time.Second
 
@@ -64,10 +64,10 @@ func (s *Session) loop() {
 	}
 }
 
-// mustSave reports whether the state is to be saved before the next run: it was not for long,
+// mustSave reports whether the state is to be saved before the next run: some of it is that old,
 // or the run might end the shell in a way that keeps it from telling its state.
 func (s *Session) mustSave() bool {
-	if !s.dirty || s.unsure || time.Since(s.saved) > checkpointEvery {
+	if !s.dirty || s.unsure || time.Since(s.dirtySince) > checkpointEvery {
 		return s.dirty
 	}
 	s.mu.Lock()

@@ -81,7 +81,8 @@ func (s *Session) replaceShell(d death) {
 		s.checkpoint.exitTrap = "" // it has run
 	}
 	s.opts = slices.DeleteFunc(s.opts, func(o string) bool { return o == "errexit" })
-	s.rearm, s.needSync, s.wild, s.dirty, s.fresh = false, false, false, true, false
+	s.rearm, s.needSync, s.wild, s.fresh = false, false, false, false
+	s.dirty, s.dirtySince = true, time.Now()
 	s.fallen = &Restart{Cause: d.cause, Restored: restored}
 	if s.endingNow() {
 		return

@@ -99,8 +99,8 @@ type Session struct {
 	rearm      bool
 	checkpoint *checkpoint
 	fallen     *Restart  // a shell has ended and no other has taken its place yet
-	saved      time.Time // when checkpoint was taken
-	dirty      bool      // a run has ended since
+	dirty      bool      // a run has ended since checkpoint was taken
+	dirtySince time.Time // when the first of them began; zero: long ago
 	fresh      bool      // nothing has run yet in the shell, which has the manager's environment
 	syncs      uint64    // number of the last sync
 	unenv      string    // the file that takes the last run's own environment back, "": that was done
