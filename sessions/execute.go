@@ -213,13 +213,14 @@ func (x *execution) compose(h handover, complained bool) (script []byte, lines s
 	for name, value := range h.env {
 		s.meddled = s.meddled || meddlesAs(name+"="+value)
 	}
+	s.tells = s.tells || mentions(code, telling)
 	tamed := len(h.opts) > 0 || h.tmout != "" || s.tmoutLent || h.prompt || mentions(code, hasty)
 	if s.meddled || tamed || complained || h.status == 1 {
 		return sh.script(code, h), h.before() + sh.lines(x.n, tamed)
 	}
 	sh.listen()
 	x.quick, x.guard = true, true
-	if h.bare() && plainWords(code) {
+	if h.bare() && !s.tells && plainWords(code) {
 		return []byte(code), sh.quickLine(x.n, h.redirects())
 	}
 	return sh.script(code, h), h.before() + sh.quickLine(x.n, "")

@@ -58,7 +58,6 @@ func TestPlainWords(t *testing.T) {
 		"fi":                           false,
 		"true\n\tdone x":               false,
 		"time ls":                      false,
-		"echo $_":                      false,
 		"echo $?":                      false,
 		"echo ${x}":                    false,
 		"echo 'a'":                     false,

@@ -38,6 +38,8 @@ func TestPlainWordsAreNothingSpecial(t *testing.T) {
 		{"trap 'echo returned' RETURN", "true", "return"},
 		{"trap 'echo $BASH_COMMAND' DEBUG", "true x"},
 		{"false", "echo after", "true", "echo after"},
+		{`f() { echo "$? $_"; }`, "f", "f x", "false", "f"},
+		{`alias g='echo "$_"' bad=if`, "g", "bad"},
 		{"if", "then x", "fi", "time\n", "echo $_", "echo $?"},
 		{"/etc", "/etc/passwd", "./x", "~nobody x", "= x", "%1", "+x", "@", "echo $ *nope* ?x? %s"},
 	} {
