@@ -19,7 +19,7 @@
 // set -u. Reports carry the number of the run, so that one too many does no harm. In a session
 // none of whose code can have meddled with what the lines are made of, as far as its words tell,
 // they are shorter, E is on the shell's own stdout, and the second is said only where E does not
-// come at once: see hints.go and shell.quickLine.
+// come at once; code of plain words is the file itself there: see hints.go and shell.quickLine.
 //
 // What is on the path of every run is there for a reason: see shell.lines for what a report
 // takes, openFIFO and alarm for what wakes whom, codeFile and Session.rest for what is kept
@@ -49,10 +49,10 @@
 //
 // The shell may end instead: exit, set -e, exec, a signal. Its EXIT trap then has reported
 // X and the state at that moment (K); without, the state is that of the last checkpoint:
-// taken once the session has been idle for a moment, every second between runs that follow
-// each other, and before a run that might end the shell without a word. A new shell is
-// started and given the state as scripts; a state that keeps it from answering is given
-// without its traps, then not at all. A run that was handed to a shell that died without
+// taken once the session has been idle for a moment, between runs that follow each other once
+// some of it is a second old, and before a run that might end the shell without a word. A new
+// shell is started and given the state as scripts; a state that keeps it from answering is
+// given without its traps, then not at all. A run that was handed to a shell that died without
 // reading it is handed to the next.
 //
 // An interrupt is sent only once the run has opened its FIFOs, so that it cannot hit the
