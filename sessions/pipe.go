@@ -16,7 +16,7 @@ type pipe struct {
 	rc      syscall.RawConn
 	buffers *sync.Pool                 // of *[readSize]byte
 	sink    func(b []byte) (kept bool) // called under mu; kept: the buffer is the sink's now
-	room    func() <-chan struct{}     // nil: the writer is never held back
+	room    func() <-chan struct{}     // nil: a shell's own, which is never held back
 	stop    chan struct{}
 	done    chan struct{} // the goroutine has returned and the file is closed
 	once    sync.Once
@@ -27,10 +27,6 @@ type pipe struct {
 	writer int  // the writing end that we keep open ourselves, or noFile
 	late   bool // the next EOF is the end: nobody will open the FIFO again
 }
-
-// floodSize is how much is read at once from a command that may be writing on meanwhile: then it
-// is faster to look again than to be woken.
-const floodSize = 4 << 10
 
 // noFile stands for a file that is not there.
 const noFile = -1
@@ -73,8 +69,8 @@ func (p *pipe) pump(fd uintptr) (ended bool) {
 			return true
 		case n == 0:
 			return late
-		case n < floodSize:
-			return false // it is empty, and what comes from now on wakes us
+		case n < readSize && p.room == nil:
+			return false // it is empty: bash writes no packets, and its end is told otherwise
 		}
 	}
 }
