@@ -13,7 +13,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -186,8 +185,9 @@ func (a *api) writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// An outlet writes to one client, each write under a deadline of its own. The last deadline
-// stays, for what the server sends when the handler has returned: see bound.
+// An outlet writes to one client, each write under a deadline that is set then or was less than a
+// second before: limit is much longer than that. The last deadline stays, for what the server
+// sends when the handler has returned: see bound.
 type outlet struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
@@ -306,11 +306,14 @@ func decodeJSON(body []byte, v any, optional bool) error {
 // decodeFields gives each field of into, a struct, what raw has by exactly its name. The json
 // package alone would take a name in any case, and of two of them the later one.
 func decodeFields(raw map[string]json.RawMessage, into reflect.Value) error {
-	for i, name := range fieldNames(into.Type()) {
+	left := len(raw)
+	for i := 0; i < into.NumField() && left > 0; i++ {
+		name := into.Type().Field(i).Tag.Get("json")
 		value, ok := raw[name]
 		if !ok {
 			continue
 		}
+		left--
 		err := json.Unmarshal(value, into.Field(i).Addr().Interface())
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return invalid("the field %q must be %s, not a JSON %s", name+wrongKey(value, into.Field(i)), jsonName(wrong.Type), wrong.Value)
@@ -321,22 +324,6 @@ func decodeFields(raw map[string]json.RawMessage, into reflect.Value) error {
 	}
 	return nil
 }
-
-// fieldNames are what the fields of a struct are called in JSON.
-func fieldNames(t reflect.Type) []string {
-	if known, ok := namesOf.Load(t); ok {
-		return known.([]string)
-	}
-	names := make([]string, t.NumField())
-	for i := range names {
-		names[i] = t.Field(i).Tag.Get("json")
-	}
-	namesOf.Store(t, names)
-	return names
-}
-
-// namesOf keeps them: there are a handful of types, and most requests decode one of them.
-var namesOf sync.Map
 
 // wrongKey is the first key, behind a dot, whose value in an object of strings is none; "" where
 // value is no such object at all, or field is for something else.

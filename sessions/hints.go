@@ -62,10 +62,10 @@ func meddlesAs(variable string) bool {
 
 // plainWords reports whether code is made of simple commands and plain words alone, a command to
 // a line. Such code can be sourced as it is: it is free of syntax errors, which would name the
-// file, and does not ask for $?.
+// file, does not ask for $?, and does not set -x, which tells how deep it is.
 func plainWords(code string) bool {
 	const most = 4 << 10 // what is longer takes longer to look at than is saved
-	if len(code) > most || strings.IndexFunc(code, func(c rune) bool { return !plain(c) }) >= 0 || strings.Contains(code, "$?") {
+	if len(code) > most || strings.IndexFunc(code, func(c rune) bool { return !plain(c) }) >= 0 || mentions(code, []string{"$?", "set"}) {
 		return false
 	}
 	for line := range strings.Lines(code) {

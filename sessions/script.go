@@ -118,9 +118,9 @@ func (h handover) redirects() string {
 }
 
 // bare reports whether there is nothing to be done before the code of a quick run but to redirect
-// it: $? is what it is to be by itself. Its $_ is not.
+// it, and no RETURN trap that would not be redirected: $? is what it is to be by itself. $_ is not.
 func (h handover) bare() bool {
-	return h.status == 0 && len(h.env) == 0 && len(h.debug) == 0 && !h.rearm
+	return h.status == 0 && len(h.env) == 0 && len(h.debug) == 0 && !h.rearm && !h.returns
 }
 
 // before is what is said before the lines of the run. Sourcing takes a DEBUG trap off for as
@@ -165,7 +165,7 @@ func (sh *shell) script(code string, h handover) []byte {
 	} else {
 		b = append(b, sh.setStatus(h)+" || "...)
 	}
-	b = appendQuoted(append(b, `\builtin eval `...), sh.prefix(h)+code)
+	b = appendQuoted(append(b, `\builtin eval -- `...), sh.prefix(h)+code)
 	return append(append(b, h.redirects()...), " && ((1))\n"...)
 }
 
@@ -207,9 +207,10 @@ func (sh *shell) prefix(h handover) string {
 	return `\builtin eval ` + quote(cmds.String()+last) + " bash >/dev/null 2>&1" + failing + "\n"
 }
 
-// unenv is the script that undoes the run's own environment.
+// unenv is the script that undoes the run's own environment, and leaves no complaint and a $? of 0
+// whatever of it is readonly.
 func (sh *shell) unenv(env map[string]string) string {
-	return `\builtin unset -v ` + strings.Join(sortedNames(env), " ") + "\n\\builtin . " + quote(filepath.Join(sh.dir, "env")) + "\n"
+	return `\builtin unset -v ` + strings.Join(sortedNames(env), " ") + " 2>/dev/null\n\\builtin . " + quote(filepath.Join(sh.dir, "env")) + " 2>/dev/null\n\\builtin :\n"
 }
 
 // restoreScripts are the files that bring a checkpoint back, in order, to a shell that is in
