@@ -49,8 +49,9 @@
 //
 // The shell may end instead: exit, set -e, exec, a signal. Its EXIT trap then has reported
 // X and the state at that moment (K); without, the state is that of the last checkpoint:
-// taken once the session has been idle for a moment, between runs that follow each other once
-// some of it is a second old, and before a run that might end the shell without a word. A new
+// taken once the session has been idle for a moment, before a run that begins when some of
+// the state is a second old, and before one that might end the shell without a word. What a
+// run that began sooner takes along is lost with the shell, however long that lasts. A new
 // shell is started and given the state as scripts; a state that keeps it from answering is
 // given without its traps, then not at all. A run that was handed to a shell that died without
 // reading it is handed to the next.
