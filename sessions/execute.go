@@ -223,7 +223,7 @@ func (x *execution) compose(h handover, complained bool) (script []byte, lines s
 	if h.bare() && !s.tells && plainWords(code) {
 		return []byte(code), sh.quickLine(x.n, h.redirects())
 	}
-	return sh.script(code, h), h.before() + sh.quickLine(x.n, "")
+	return sh.script(code, h), h.before() + sh.quickLine(x.n, " && ((1))")
 }
 
 // sayGuard says the line that was kept back.
@@ -326,8 +326,26 @@ func (x *execution) reported(reports []report) (outcome, bool) {
 }
 
 // driverOptions are the options that the driver takes off once a run has ended, since most of
-// its own lines must not run under them: the user has them while code runs.
-var driverOptions = []string{"errexit", "errtrace", "functrace", "history", "verbose", "xtrace"}
+// its own lines must not run under them: the user has them while code runs. Their letters are
+// those in $-.
+var driverOptions = []struct{ name, letter string }{
+	{"errexit", "e"}, {"errtrace", "E"}, {"functrace", "T"}, {"history", " "}, {"verbose", "v"}, {"xtrace", "x"},
+}
+
+// driverOptionsOf are those that a report says are on.
+func driverOptionsOf(rep report) (on []string) {
+	letters, short := strings.CutPrefix(rep.opts, "-")
+	var names []string
+	if !short {
+		names = strings.Split(rep.opts, ":")
+	}
+	for _, o := range driverOptions {
+		if short && strings.Contains(letters, o.letter) || slices.Contains(names, o.name) {
+			on = append(on, o.name)
+		}
+	}
+	return on
+}
 
 // noteReport keeps what a report says of the shell's state.
 func (s *Session) noteReport(rep report) {
@@ -336,12 +354,7 @@ func (s *Session) noteReport(rep report) {
 		s.tmout = rep.tmout
 	}
 	s.prompt = rep.prompt
-	s.opts = nil
-	for _, o := range strings.Split(rep.opts, ":") {
-		if slices.Contains(driverOptions, o) {
-			s.opts = append(s.opts, o)
-		}
-	}
+	s.opts = driverOptionsOf(rep)
 	s.setCwd(rep.dir)
 	s.wild = rep.wild && (rep.tmout != "" || len(s.opts) > 0)
 }

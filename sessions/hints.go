@@ -27,9 +27,10 @@ var (
 	trapping = append([]string{"trap", "eval"}, sourcing...)
 	ownTraps = []string{"DEBUG", "EXIT"}
 
-	// telling makes functions and aliases that tell plain words which way they came: what $_ is, or
-	// by a syntax error, which names what is parsed.
-	telling = []string{"$_", "${_", "alias"}
+	// telling makes functions and aliases that tell plain words which way they came: what $_ is, by
+	// a syntax error, which names what is parsed, by set -x, which tells how deep it is, or by set -e,
+	// which may end the shell where they have returned.
+	telling = []string{"$_", "${_", "alias", "set -", "errexit", "xtrace"}
 
 	// meddling may disable or replace what quickLine is made of, keep the shell from having its own
 	// stdout back after the code, leave it too few descriptors, or give the user prompts.
@@ -62,10 +63,10 @@ func meddlesAs(variable string) bool {
 
 // plainWords reports whether code is made of simple commands and plain words alone, a command to
 // a line. Such code can be sourced as it is: it is free of syntax errors, which would name the
-// file, does not ask for $?, and does not set -x, which tells how deep it is.
+// file, and does not ask for $?.
 func plainWords(code string) bool {
 	const most = 4 << 10 // what is longer takes longer to look at than is saved
-	if len(code) > most || strings.IndexFunc(code, func(c rune) bool { return !plain(c) }) >= 0 || mentions(code, []string{"$?", "set"}) {
+	if len(code) > most || strings.IndexFunc(code, func(c rune) bool { return !plain(c) }) >= 0 || strings.Contains(code, "$?") {
 		return false
 	}
 	for line := range strings.Lines(code) {

@@ -12,7 +12,7 @@ import (
 type report struct {
 	tag    string // 'E', 'T', 'S', 'C' or 'R' and a number; "X" at an exit; "K" a checkpoint
 	status int    // -1 where it makes no sense
-	opts   string // $SHELLOPTS
+	opts   string // $SHELLOPTS, or -$-, which tells all but whether there is a history
 	tmout  string
 	wild   bool   // what the report itself takes off is still on
 	prompt bool   // the user has a prompt, or a command before it

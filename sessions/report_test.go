@@ -115,3 +115,21 @@ func FuzzReports(f *testing.F) {
 		}
 	})
 }
+
+func TestDriverOptionsOf(t *testing.T) {
+	t.Parallel()
+	for opts, want := range map[string][]string{
+		"braceexpand:hashall:interactive-comments": nil,
+		"braceexpand:errexit:history:xtrace":       {"errexit", "history", "xtrace"},
+		"errtrace":                                 {"errtrace"},
+		"":                                         nil,
+		"-himBHs":                                  nil,
+		"-eETvx":                                   {"errexit", "errtrace", "functrace", "verbose", "xtrace"},
+		"-ehuB":                                    {"errexit"},
+		"allexport:emacs:errexits:functrace:monitor:verbose:vi:x": {"functrace", "verbose"},
+	} {
+		if got := driverOptionsOf(report{opts: opts}); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", opts, got, want)
+		}
+	}
+}

@@ -59,12 +59,15 @@ const able = `\builtin enable . : eval printf test || \builtin eval '\builtin . 
 // have meddled with what the driver is made of: see meddling. It neither enables anything nor
 // falls back on anything, looks for no prompts of the user's, and reports on the shell's own
 // stdout, which nothing else writes to then. quickGuard is its second line, which is said where
-// the report is not there at once, or could be lost.
+// the report is not there at once, or could be lost. It does not tell whether there is a history,
+// which code that speaks of one is not run by it for.
 //
-// Plain words are a script as they are; then redirects are in the line.
-func (sh *shell) quickLine(number uint64, redirects string) string {
-	return sh.goes + redirects + ` && ((1)); \builtin printf '\1E` + strconv.FormatUint(number, 10) +
-		`\0%s\0%s\0w\0%s\0%s\0%s\0' "$SHELLOPTS" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + "\n"
+// after comes right after the command that runs the script: what keeps set -e from ending the
+// shell there or, where plain words are the script as they are, which cannot have switched that
+// on, where they read and write.
+func (sh *shell) quickLine(number uint64, after string) string {
+	return sh.goes + after + `; \builtin printf '\1E` + strconv.FormatUint(number, 10) +
+		`\0-%s\0%s\0w\0%s\0%s\0%s\0' "$-" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + "\n"
 }
 
 func (sh *shell) quickGuard(number uint64) string {

@@ -38,7 +38,7 @@ const (
 // heap is twice what it last found in use, which in a small server is a few megabytes: requests
 // would make it run all the time. So there is something in use that is never touched, and takes
 // no memory, though it counts where somebody has set GOMEMLIMIT.
-const headroom = 16 << 20
+const headroom = 32 << 20
 
 // warmSessions is how many shells wait to be somebody's session: enough for one that is
 // created right after another, and a megabyte of memory.
