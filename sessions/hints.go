@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"bytes"
 	"regexp"
 	"slices"
 	"strings"
@@ -89,3 +90,52 @@ func plain(c rune) bool {
 // reserved are the words that begin something other than a simple command (bash(1), RESERVED
 // WORDS), but for those that are not plain.
 var reserved = []string{"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then", "time", "until", "while"}
+
+// mayTrap reports whether a shell in this state may have a trap for SIGINT while it runs code. nil
+// is the state of a new shell.
+func (c *checkpoint) mayTrap(code string) bool {
+	if c == nil || bytes.Contains(c.traps, []byte("SIGINT")) {
+		return c != nil
+	}
+	setters := trapSetters(string(c.functions))
+	if len(setters) == 0 {
+		return false
+	}
+	unseen := slices.Contains(setters, "command_not_found_handle") || mentions(code, trapping)
+	return unseen || mentions(code, setters) || mentions(string(c.aliases), setters) || mentions(string(c.traps), setters)
+}
+
+// functionHead is where declare -f has a function begin.
+var functionHead = regexp.MustCompile(`(?m)^(\S+) \(\) \n\{ $`)
+
+// trapSetters are those of the functions, as declare -f shows them, that may set a trap: they say
+// so, or name others that do.
+func trapSetters(functions string) (names []string) {
+	if !strings.Contains(functions, "trap") {
+		return nil
+	}
+	bodies := map[string]string{}
+	heads := functionHead.FindAllStringSubmatchIndex(functions, -1)
+	for i, h := range heads {
+		end := len(functions)
+		if i+1 < len(heads) {
+			end = heads[i+1][0]
+		}
+		name, body := functions[h[2]:h[3]], functions[h[1]:end]
+		if trapWord.MatchString(body) {
+			names = append(names, name)
+		} else {
+			bodies[name] = body
+		}
+	}
+	for found := len(names) > 0; found; {
+		found = false
+		for name, body := range bodies {
+			if mentions(body, names) {
+				names, found = append(names, name), true
+				delete(bodies, name)
+			}
+		}
+	}
+	return names
+}

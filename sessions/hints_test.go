@@ -99,3 +99,35 @@ func FuzzPlainWords(f *testing.F) {
 		}
 	})
 }
+
+func TestMayTrap(t *testing.T) {
+	t.Parallel()
+	const setter = "setter () \n{ \n    trap x INT\n}\n"
+	const functions = "caller () \n{ \n    echo; setter\n}\n" + setter + "top-most () \n{ \n    : $(caller)\n}\nother () \n{ \n    echo traps\n}\n"
+	for _, c := range []struct {
+		state checkpoint
+		code  string
+		want  bool
+	}{
+		{checkpoint{}, "true", false},
+		{checkpoint{traps: []byte("trap -- 'x' SIGINT\n")}, "true", true},
+		{checkpoint{traps: []byte("trap -- 'x' SIGTERM\n")}, "true", false},
+		{checkpoint{functions: []byte(functions)}, "while :; do other; done", false},
+		{checkpoint{functions: []byte(functions)}, "x; setter 1", true},
+		{checkpoint{functions: []byte(functions)}, "caller", true},
+		{checkpoint{functions: []byte(functions)}, "top-most &", true},
+		{checkpoint{functions: []byte(functions)}, "eval $x", true},
+		{checkpoint{functions: []byte(functions)}, ". ./lib", true},
+		{checkpoint{functions: []byte(functions), aliases: []byte("alias c='caller'\n")}, "c", true},
+		{checkpoint{functions: []byte(functions), traps: []byte("trap -- 'caller' ERR\n")}, "false", true},
+		{checkpoint{functions: []byte("other () \n{ \n    echo traps\n}\n")}, "eval $x", false},
+		{checkpoint{functions: []byte("command_not_found_handle () \n{ \n    setter\n}\n" + setter)}, "nosuch", true},
+	} {
+		if got := c.state.mayTrap(c.code); got != c.want {
+			t.Errorf("%q: %t, want %t", c.code, got, c.want)
+		}
+	}
+	if (*checkpoint)(nil).mayTrap("eval x") {
+		t.Error("a new shell has no trap")
+	}
+}

@@ -1,7 +1,6 @@
 package sessions
 
 import (
-	"bytes"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -255,8 +254,10 @@ func (x *execution) deafAlone() bool {
 // mayTrap reports whether the shell may have a trap for SIGINT, as far as can be told from
 // outside: bash catches it in any case. Once the run is to be ended, a trap does not count.
 func (x *execution) mayTrap() bool {
-	c := x.s.checkpoint
-	return x.ladder.IsZero() && (trapWord.MatchString(x.r.req.Code) || c != nil && (bytes.Contains(c.traps, []byte("SIGINT")) || trapWord.Match(c.functions)))
+	if !x.traps.asked {
+		x.traps.asked, x.traps.may = true, trapWord.MatchString(x.r.req.Code) || x.s.checkpoint.mayTrap(x.r.req.Code)
+	}
+	return x.ladder.IsZero() && x.traps.may
 }
 
 // rungAt is when the next rung of the ladder is due.
