@@ -350,6 +350,35 @@ func TestPrivateDirectoryDeleted(t *testing.T) {
 	}
 }
 
+// Any file of the private directory can be deleted, also amid runs that follow each other.
+func TestPrivateFileDeleted(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"go", "c", "1", "2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{Dir: dir}))
+			found, err := filepath.Glob(filepath.Join(dir, "*", "1"))
+			if err != nil || len(found) != 1 {
+				t.Fatalf("%q, %v", found, err)
+			}
+			sessionstest.Run(t, s, "x=kept")
+			sessionstest.Checkpoint(t, s)
+			for begun := time.Now(); time.Since(begun) < 300*time.Millisecond; {
+				sessionstest.Run(t, s, "true")
+			}
+			if err := os.Remove(filepath.Join(found[0], name)); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if r := sessionstest.Run(t, s, "echo $x; echo err >&2; (exit 3)"); r.Stdout != "kept\n" || r.Stderr != "err\n" || r.Code() != 3 {
+					t.Errorf("%s %d %q %q", r.Reason, r.Code(), r.Stdout, r.Stderr)
+				}
+			}
+		})
+	}
+}
+
 // A reader that says how far it wants to be behind holds a command back by then, and not
 // only when half of the retention is full.
 func TestLagHoldsACommandBack(t *testing.T) {
