@@ -144,8 +144,8 @@ func testAttachOthers(t *testing.T, s shell) {
 	one.line("echo on")
 	one.ends("on", "$")
 	// One that waits and is taken away is not the one that is on.
-	one.line("cat; echo end")
-	one.ends("»")
+	one.line("echo there; cat; echo end")
+	one.ends("there", "»") // that alone shows before it is on
 	s.must(t, "run", "-s", id, "-d", "--run-id", "waiting", "--", "echo never")
 	request(t, http.MethodDelete, s.server.url+"/session/"+id+"/run/waiting", "", nil)
 	one.ends("run waiting ended before it began: canceled", "»")
