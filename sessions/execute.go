@@ -29,24 +29,24 @@ type execution struct {
 	began     time.Time // when they were said
 	deadline  time.Time // zero: none
 	watch     time.Time
-	stopping  Reason                    // timed_out or canceled, once that is why the run is to end
-	interrupt bool                      // one is to be sent once the shell has read its line
-	sentAt    time.Time                 // when the last one was; zero: none was
-	hit       hitList                   // what it has reached
-	nudges    int                       // how often it was looked at again
-	reaped    int                       // what the shell had had of children when it was last looked at; 0: it was not
-	nudge     time.Time                 // when to look whether it did anything; zero: not due
-	ladder    time.Time                 // when the ladder was begun; zero: it was not
-	rung      int                       // the next one
-	asked     bool                      // a line asking for the report again waits to be read
-	idle      time.Time                 // since when the shell, having read all, owes the report; zero: it does not
-	spins     map[int]spin              // what the shell and its forks were last seen to have done since it was interrupted
-	rescued   bool                      // it was given its builtins back
-	rogue     bool                      // a child that the interrupt reached took itself for the shell and was killed
-	lost      bool                      // it did not answer, and was killed for it
-	killed    bool                      // it was killed as the last rung
-	traps     struct{ asked, may bool } // see mayTrap
-	death     death                     // of a shell that has ended
+	stopping  Reason       // timed_out or canceled, once that is why the run is to end
+	interrupt bool         // one is to be sent once the shell has read its line
+	sentAt    time.Time    // when the last one was; zero: none was
+	hit       hitList      // what it has reached
+	nudges    int          // how often it was looked at again
+	reaped    int          // what the shell had had of children when it was last looked at; 0: it was not
+	nudge     time.Time    // when to look whether it did anything; zero: not due
+	ladder    time.Time    // when the ladder was begun; zero: it was not
+	rung      int          // the next one
+	asked     bool         // a line asking for the report again waits to be read
+	idle      time.Time    // since when the shell, having read all, owes the report; zero: it does not
+	spins     map[int]spin // what the shell and its forks were last seen to have done since it was interrupted
+	rescued   bool         // it was given its builtins back
+	rogue     bool         // a child that the interrupt reached took itself for the shell and was killed
+	lost      bool         // it did not answer, and was killed for it
+	killed    bool         // it was killed as the last rung
+	traps     *bool        // what mayTrap found, once it was asked
+	death     death        // of a shell that has ended
 	events    []RunEvent
 }
 

@@ -71,11 +71,7 @@ func plainWords(code string) bool {
 		return false
 	}
 	for line := range strings.Lines(code) {
-		word := strings.TrimSpace(line)
-		if end := strings.IndexFunc(word, func(c rune) bool { return c == ' ' || c == '\t' }); end >= 0 {
-			word = word[:end]
-		}
-		if slices.Contains(reserved, word) {
+		if words := strings.Fields(line); len(words) > 0 && slices.Contains(reserved, words[0]) {
 			return false
 		}
 	}
@@ -91,11 +87,10 @@ func plain(c rune) bool {
 // WORDS), but for those that are not plain.
 var reserved = []string{"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then", "time", "until", "while"}
 
-// mayTrap reports whether a shell in this state may have a trap for SIGINT while it runs code. nil
-// is the state of a new shell.
+// mayTrap reports whether a shell in this state may have a trap for SIGINT while it runs code.
 func (c *checkpoint) mayTrap(code string) bool {
-	if c == nil || bytes.Contains(c.traps, []byte("SIGINT")) {
-		return c != nil
+	if bytes.Contains(c.traps, []byte("SIGINT")) {
+		return true
 	}
 	setters := trapSetters(string(c.functions))
 	if len(setters) == 0 {

@@ -59,8 +59,8 @@ const able = `\builtin enable . : eval printf test || \builtin eval '\builtin . 
 // have meddled with what the driver is made of: see meddling. It neither enables anything nor
 // falls back on anything, looks for no prompts of the user's, and reports on the shell's own
 // stdout, which nothing else writes to then. quickGuard is its second line, which is said where
-// the report is not there at once, or could be lost. It does not tell whether there is a history,
-// which code that speaks of one is not run by it for.
+// the report is not there at once, or could be lost. It does not tell whether a history
+// is kept: code that speaks of one is not run by it.
 //
 // after comes right after the command that runs the script: what keeps set -e from ending the
 // shell there or, where plain words are the script as they are, which cannot have switched that

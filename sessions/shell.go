@@ -243,7 +243,7 @@ func (sh *shell) hearLocked(p *reportParser, b []byte) {
 			sh.rogue = true
 			sh.endRogue(r.pid)
 		case r.kind() == 'X':
-			last := r
+			last := r // or every report would be made on the heap
 			sh.last = &last
 		case r.kind() == 'K' && sh.last != nil:
 			sh.state = r.state

@@ -254,10 +254,12 @@ func (x *execution) deafAlone() bool {
 // mayTrap reports whether the shell may have a trap for SIGINT, as far as can be told from
 // outside: bash catches it in any case. Once the run is to be ended, a trap does not count.
 func (x *execution) mayTrap() bool {
-	if !x.traps.asked {
-		x.traps.asked, x.traps.may = true, trapWord.MatchString(x.r.req.Code) || x.s.checkpoint.mayTrap(x.r.req.Code)
+	if x.traps == nil {
+		code := x.r.req.Code
+		may := trapWord.MatchString(code) || x.s.checkpoint != nil && x.s.checkpoint.mayTrap(code)
+		x.traps = &may
 	}
-	return x.ladder.IsZero() && x.traps.may
+	return x.ladder.IsZero() && *x.traps
 }
 
 // rungAt is when the next rung of the ladder is due.
