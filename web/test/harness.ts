@@ -286,7 +286,7 @@ export function visible(page: Page): Promise<string[]> {
   })
 }
 
-/** Waits until a line that can be seen matches. */
+/** Waits until a line that can be seen matches; the heading of a run has its code in it. */
 export async function sees(page: Page, what: string | RegExp, timeout = patience): Promise<void> {
   const matches = (line: string) => (typeof what === 'string' ? line.includes(what) : what.test(line))
   await until(async () => (await visible(page)).some(matches), timeout, async () => `${String(what)} is not on the screen:\n${(await visible(page)).join('\n')}`)

@@ -80,7 +80,7 @@ describe('a connection', () => {
     await new Api(small.url).run(id, 'seq 1 400000 >/dev/stdout; echo after the flood')
     network.up()
     await live(page)
-    await sees(page, 'after the flood')
+    await sees(page, /^after the flood/)
     expect((await lines(page)).some((l) => /are no longer kept/.test(l))).toBe(true)
     await network.close()
     await small.stop()
