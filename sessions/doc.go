@@ -36,6 +36,11 @@
 // while a run has a stdin, one that feeds it. The Manager has one that reaps idle sessions
 // and cuts stalled readers off.
 //
+// Who follows the journal waits for Reader.Ready and pulls, in a goroutine of its own. A little
+// output for the only reader there is handed on by the pipe's goroutine instead, where the reader
+// offers that (Reader.Deliver): waking another goroutine takes longer than all else that a
+// keystroke's echo needs here.
+//
 // Locks are taken in the order Session.mu, journal.mu; neither is held across a read, a write
 // or a wait. pipe.mu is held from reading bytes to having them in the journal, stdin.mu while
 // input is written to a FIFO that does not block, stdinPump.mu before it.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -89,6 +90,11 @@ const (
 	// the time of its beginning: an entry's time is exact to this for every byte of it.
 	joinWithin = 5 * time.Millisecond
 
+	// promptOutput is how much output is handed to a reader by whoever has read it, at most: what
+	// people and prompts say. The blocks that programs write when they are not on a terminal are
+	// larger, and two goroutines get further with them.
+	promptOutput = 1 << 10
+
 	// blockSize is the size of the blocks that small writes are gathered in.
 	blockSize = 32 << 10
 
@@ -108,6 +114,7 @@ type journal struct {
 	budget    *budget                        // of all journals
 	gapInfo   func(from, to uint64) *GapInfo // fills a Gap, called without the lock
 	observer  Observer
+	owed      atomic.Pointer[Reader] // to be seen to by deliver
 
 	mu      sync.Mutex
 	entries []keptEntry // entries[head:] are kept, in order
@@ -140,7 +147,7 @@ func newJournal(retention int, b *budget) *journal {
 }
 
 // write appends output. Where it takes over buf's memory it returns true, and the caller
-// must not touch buf again; otherwise the bytes have been copied.
+// must not touch buf again; otherwise the bytes have been copied. Call deliver next, or add.
 func (j *journal) write(kind Kind, run uint64, buf []byte) (kept bool) {
 	if len(buf) == 0 {
 		return false
@@ -299,6 +306,18 @@ func (j *journal) notifyLocked(e Entry) {
 			r.pos = e.End() // passed over: it is not behind
 			continue
 		}
+		if r.deliver != nil && e.Kind.Output() && len(j.readers) == 1 && j.end-r.pos <= promptOutput {
+			j.owed.Store(r)
+			continue
+		}
+		r.wake()
+	}
+}
+
+// deliver sees to the reader that write has left alone: whoever is prompt calls what the reader
+// has for that.
+func (j *journal) deliver(prompt bool) {
+	if r := j.owed.Swap(nil); r != nil && !(prompt && r.deliver()) {
 		r.wake()
 	}
 }

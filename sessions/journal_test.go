@@ -154,6 +154,66 @@ func TestUnhurriedReaderIsNotBehindAStart(t *testing.T) {
 	}
 }
 
+// What little there is for the only reader is taken by whoever has read it. Everything else makes
+// the reader ready, and so does what could not be taken.
+func TestJournalDelivers(t *testing.T) {
+	t.Parallel()
+	const little, much = promptOutput, promptOutput + 1
+	for name, c := range map[string]struct {
+		bytes          int
+		prompt, others bool
+		takes          bool
+		called, ready  bool
+	}{
+		"little":            {little, true, false, true, true, false},
+		"much":              {much, true, false, true, false, true},
+		"beside another":    {little, true, true, true, false, true},
+		"by whoever drains": {little, false, false, true, false, true},
+		"that is not taken": {little, true, false, false, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := newJournal(1<<20, nil)
+			r := mustAttach(t, j, true, 0)
+			defer r.Close()
+			<-r.Ready()
+			called, got := false, 0
+			r.Deliver(func() bool {
+				called = true
+				if !c.takes {
+					return false
+				}
+				entries, err := r.Next(nil, much)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range entries {
+					got += len(e.Data)
+				}
+				return true
+			})
+			if c.others {
+				other := mustAttach(t, j, false, 0)
+				defer other.Close()
+			}
+			j.write(Stdout, 1, make([]byte, c.bytes))
+			j.deliver(c.prompt)
+			ready := false
+			select {
+			case <-r.Ready():
+				ready = true
+			default:
+			}
+			if called != c.called || ready != c.ready || called && c.takes && got != c.bytes {
+				t.Errorf("called %v with %d bytes, ready %v", called, got, ready)
+			}
+			j.deliver(true)
+			if j.write(Stderr, 1, nil); called != c.called {
+				t.Error("called for nothing")
+			}
+		})
+	}
+}
+
 func TestJournalAgainstNaiveModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30) {

@@ -37,6 +37,7 @@ func (s *Session) outPipes(number uint64) error {
 		}
 		// Both together must fit in the part of the journal that is drained into.
 		p.letWiden(s.m.cfg.Retention / 8)
+		p.deliverWith(s.journal.deliver)
 		s.out[i], s.outPath[i], s.outOwner[i] = p, path, owner
 	}
 	for _, o := range s.outOwner {

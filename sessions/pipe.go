@@ -21,11 +21,12 @@ type pipe struct {
 	done    chan struct{} // the goroutine has returned and the file is closed
 	once    sync.Once
 
-	mu     sync.Mutex
-	widest int  // how large it may become for a flood; 0: it stays as it is
-	wide   bool // it has become that
-	writer int  // the writing end that we keep open ourselves, or noFile
-	late   bool // the next EOF is the end: nobody will open the FIFO again
+	mu      sync.Mutex
+	deliver func(prompt bool) // see deliverWith; may be nil
+	widest  int               // how large it may become for a flood; 0: it stays as it is
+	wide    bool              // it has become that
+	writer  int               // the writing end that we keep open ourselves, or noFile
+	late    bool              // the next EOF is the end: nobody will open the FIFO again
 }
 
 // noFile stands for a file that is not there.
@@ -60,8 +61,11 @@ func (p *pipe) pump(fd uintptr) (ended bool) {
 		}
 		p.mu.Lock()
 		n, err := p.readOnceLocked(int(fd))
-		late := p.late
+		late, deliver := p.late, p.deliver
 		p.mu.Unlock()
+		if n > 0 && deliver != nil {
+			deliver(true)
+		}
 		switch {
 		case err == unix.EAGAIN:
 			return false
@@ -116,6 +120,7 @@ func (p *pipe) readOnceLocked(fd int) (int, error) {
 
 // drain hands on all that the pipe holds now, waiting for nobody.
 func (p *pipe) drain() {
+	defer p.delivered()
 	_ = p.rc.Control(func(fd uintptr) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -152,6 +157,7 @@ func (p *pipe) held() bool { return p.probe(func(bool) {}) }
 // the lock, so that an EOF comes either before it or after; if the pipe is late after that,
 // the writing end stays closed.
 func (p *pipe) probe(then func(held bool)) (held bool) {
+	defer p.delivered()
 	_ = p.rc.Control(func(fd uintptr) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -176,6 +182,24 @@ func (p *pipe) letWiden(limit int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.widest = min(limit, wideSize)
+}
+
+// deliverWith has f called after bytes were handed on, without a lock. prompt: it is the pipe's
+// goroutine that calls, which has nothing else to do than to see to it that they get further.
+func (p *pipe) deliverWith(f func(prompt bool)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deliver = f
+}
+
+// delivered is called by all others that hand bytes on.
+func (p *pipe) delivered() {
+	p.mu.Lock()
+	deliver := p.deliver
+	p.mu.Unlock()
+	if deliver != nil {
+		deliver(false)
+	}
 }
 
 // hold opens our own writing end of a FIFO, if it is not open; letGo closes it.

@@ -19,6 +19,7 @@ type Reader struct {
 	close     sync.Once
 
 	// Guarded by j.mu.
+	deliver     func() bool
 	pos         uint64 // next to read
 	taken       uint64 // everything below has reached the client
 	progressPos uint64 // taken at progressAt
@@ -38,6 +39,17 @@ func (r *Reader) wake() {
 	case r.ready <- struct{}{}:
 	default:
 	}
+}
+
+// Deliver has f called for output in place of making the reader ready, where that is sooner: the
+// output is little, no other reader is there, and the caller is the goroutine that has read it
+// from the command and must not wait. f takes it with Next and hands it on; where it cannot, it
+// reports false, and the reader is made ready. It may be called when there is nothing, and by two
+// goroutines at a time.
+func (r *Reader) Deliver(f func() bool) {
+	r.j.mu.Lock()
+	defer r.j.mu.Unlock()
+	r.deliver = f
 }
 
 // Next appends to dst what follows, at most limit positions of it, without blocking, and

@@ -461,3 +461,72 @@ func TestStdinAt(t *testing.T) {
 		t.Errorf("%d bytes arrived, want %d", len(res.Stdout), 3+len(text))
 	}
 }
+
+// Output that is taken where it is read, and output that the reader is made ready for, are one
+// stream in which nothing is missing.
+func TestDeliveredOutputIsWhole(t *testing.T) {
+	t.Parallel()
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{}))
+	r, _, err := s.Attach(sessions.AttachOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var mu sync.Mutex // as the contract of Next wants it
+	var delivered int
+	got := map[sessions.Kind][]byte{}
+	finished := make(chan struct{})
+	takeLocked := func() {
+		entries, err := r.Next(nil, 1<<20)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, e := range entries {
+			if e.Kind == sessions.RunFinished {
+				close(finished)
+			}
+			got[e.Kind] = append(got[e.Kind], e.Data...)
+		}
+	}
+	r.Deliver(func() bool {
+		if !mu.TryLock() {
+			return false
+		}
+		defer mu.Unlock()
+		delivered++
+		takeLocked()
+		return true
+	})
+	code := `for i in {1..2000}; do echo "$i"; echo "$i" >&2; done; seq 1 20000; echo end >&2`
+	if err := submit(s, sessions.RunRequest{Code: code}); err != nil {
+		t.Fatal(err)
+	}
+	for patience := time.After(20 * time.Second); ; {
+		select {
+		case <-r.Ready():
+			mu.Lock()
+			takeLocked()
+			mu.Unlock()
+			continue
+		case <-finished:
+		case <-patience:
+			t.Fatal("no end")
+		}
+		break
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	var short, long strings.Builder
+	for i := range 2000 {
+		fmt.Fprintln(&short, i+1)
+	}
+	for i := range 20000 {
+		fmt.Fprintln(&long, i+1)
+	}
+	if string(got[sessions.Stdout]) != short.String()+long.String() || string(got[sessions.Stderr]) != short.String()+"end\n" {
+		t.Errorf("%d and %d bytes", len(got[sessions.Stdout]), len(got[sessions.Stderr]))
+	}
+	if delivered == 0 {
+		t.Error("nothing was taken where it was read")
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,7 +28,7 @@ const goodbyeLimit = 5 * time.Second
 type conn struct {
 	h       *Handler
 	ws      *websocket.Conn // reads, and closes
-	nc      net.Conn        // what ws reads from; the writer writes to it
+	nc      *socket         // what ws reads from; the writer writes to it
 	session *sessions.Session
 	reader  *sessions.Reader
 	view    bool
@@ -59,8 +58,10 @@ type conn struct {
 	refMu sync.Mutex
 	refs  map[string]*string // refs of unfinished runs this connection asked for, by run id
 
-	in  inbound
-	out outbound
+	in inbound
+
+	writing sync.Mutex // guards out; the writer has it but while it waits for something to do
+	out     outbound
 }
 
 // An inbound is what belongs to the reader's goroutine.
@@ -101,6 +102,7 @@ func (c *conn) serve(snap sessions.Snapshot) (cause error, clean bool) {
 		role = roleView
 	}
 	c.out.text(c.out.enc.Attached(c.session, snap, role))
+	c.reader.Deliver(c.deliver)
 	var writer sync.WaitGroup
 	writer.Go(func() { c.end(c.write()) })
 	err := c.read()

@@ -8,11 +8,13 @@
 //
 // A connection is two goroutines, and one for each completion it waits for. The reader takes
 // one message at a time, acts on it and puts direct answers into a bounded outbox; the writer
-// alone writes, from the outbox first and then from the session's journal, which it pulls. So
+// writes, from the outbox first and then from the session's journal, which it pulls. So
 // the journal is the only place where a session's history waits for a client, the outbox the
 // only place where answers do, and a client that reads neither is read no further itself,
-// until the journal's stall limit or the deadline of a write ends it. No lock is held across
-// a write.
+// until the journal's stall limit or the deadline of a write ends it. While the writer waits,
+// the engine's goroutine that has read a little output writes in its place (conn.deliver), as
+// far as that takes no waiting: a keystroke's echo is not handed from one to the other. What the
+// writer has is under conn.writing, which is held across its writes; nobody waits for that.
 //
 // A connection that breaks, without a goodbye from either side, leaves its reader of the
 // journal behind for as long as the stall limit (absent.go): a command is held back for the
@@ -319,7 +321,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request) (*conn, error)
 	}
 	ws.SetReadLimit(h.cfg.MaxMessage)
 	c.ws, c.nc, c.binary = ws, t.nc, proto == ProtocolBinary
-	tune(t.nc, unsentLimit, h.writeLimit())
+	tune(t.nc.Conn, unsentLimit, h.writeLimit())
 	return c, nil
 }
 
@@ -490,11 +492,14 @@ func reject(w http.ResponseWriter, f *fault) {
 // closes it, but the frames are written here.
 type tap struct {
 	http.ResponseWriter
-	nc net.Conn
+	nc *socket
 }
 
 func (t *tap) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	nc, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	t.nc = nc
-	return nc, rw, err
+	if err != nil {
+		return nil, nil, err
+	}
+	t.nc = newSocket(nc)
+	return t.nc, rw, nil
 }

@@ -47,8 +47,9 @@ const (
 	unsentLimit = 32 << 10
 )
 
-// An outbound is what belongs to the writer's goroutine.
+// An outbound is what belongs to whoever writes, under conn.writing.
 type outbound struct {
+	prompt  bool // nothing may be waited for
 	enc     Encoder
 	buf     []byte // frames to be written
 	message []byte // the text message being built
@@ -145,6 +146,8 @@ func signal(c chan struct{}) {
 func (c *conn) write() error {
 	tick := time.NewTicker(c.h.cfg.PingInterval)
 	defer tick.Stop()
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	defer c.out.stopDelay()
 	for {
 		more, err := c.round()
@@ -156,22 +159,65 @@ func (c *conn) write() error {
 		}
 		c.giveBuffer()
 		c.delayAck()
-		select {
-		case <-c.ctx.Done():
-			return context.Cause(c.ctx)
-		case <-c.outbox.filled:
-		case <-c.reader.Ready():
-		case <-c.moved:
-		case <-c.fedChanged():
-			c.out.owed = true
-		case <-c.out.delayed:
-			c.out.delayed, c.out.due = nil, true
-		case <-tick.C:
-			if err := c.beat(time.Now()); err != nil {
-				return err
-			}
+		if err := c.await(tick.C); err != nil {
+			return err
 		}
 	}
+}
+
+// await returns when there may be something to write. Meanwhile others may.
+func (c *conn) await(tick <-chan time.Time) error {
+	o := &c.out
+	fed, delayed := c.fedChanged(), o.delayed
+	c.writing.Unlock()
+	var owed, due, beat bool
+	select {
+	case <-c.ctx.Done():
+	case <-c.outbox.filled:
+	case <-c.reader.Ready():
+	case <-c.moved:
+	case <-fed:
+		owed = true
+	case <-delayed:
+		due = true
+	case <-tick:
+		beat = true
+	}
+	c.writing.Lock()
+	switch {
+	case c.ctx.Err() != nil:
+		return context.Cause(c.ctx)
+	case owed:
+		o.owed = true
+	case due:
+		o.delayed, o.due = nil, true
+	case beat:
+		return c.beat(time.Now())
+	}
+	return nil
+}
+
+// deliver is the writer's work done by the engine's goroutine that has read output, while the
+// writer waits. It reports false where that must be told that there is something.
+func (c *conn) deliver() bool {
+	if !c.writing.TryLock() {
+		return false
+	}
+	defer c.writing.Unlock()
+	o := &c.out
+	o.prompt = true
+	defer func() { o.prompt = false }()
+	for range 2 { // not for as long as others have something to say
+		more, err := c.round()
+		if err != nil {
+			return false // the writer finds the same
+		}
+		if !more {
+			c.giveBuffer()
+			return true
+		}
+	}
+	return false
 }
 
 // round writes what there is to write, up to about writeSize of it, and reports whether
@@ -473,7 +519,7 @@ func (c *conn) addEvent(e sessions.Entry) {
 }
 
 func (c *conn) flushIfLarge() error {
-	if len(c.out.buf) < writeSize {
+	if len(c.out.buf) < writeSize || c.out.prompt {
 		return nil
 	}
 	return c.flush()
@@ -483,10 +529,13 @@ func (c *conn) flushIfLarge() error {
 // grace; then the connection is lost.
 func (c *conn) flush() error {
 	o := &c.out
-	if len(o.buf) == 0 {
+	if len(o.buf) == 0 && !c.nc.hasRest.Load() {
 		return nil
 	}
 	c.handed.Store(o.pos) // first: the client's ack may come before the write returns
+	if o.prompt {
+		return c.flushNow()
+	}
 	began := time.Now()
 	// The deadline is taken away again: a later one finds the close frames, which are the
 	// library's to write.
@@ -509,6 +558,26 @@ func (c *conn) flush() error {
 	}
 	return nil
 }
+
+// flushNow is flush for whoever must not wait. It fails where something is left to be written.
+func (c *conn) flushNow() error {
+	o := &c.out
+	if !c.nc.tryWrite(o.buf) {
+		return errMustWait
+	}
+	o.buf = o.buf[:0]
+	c.h.cfg.Sent(o.written)
+	o.written = 0
+	if c.nc.hasRest.Load() {
+		return errMustWait
+	}
+	if c.window == 0 {
+		c.reader.Took(o.pos)
+	}
+	return nil
+}
+
+var errMustWait = errors.New("the socket is full")
 
 // takeBuffer and giveBuffer let the buffer be the connection's only while it has something
 // to write, so that the many that have nothing cost nothing.

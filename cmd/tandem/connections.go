@@ -2,11 +2,13 @@ package main
 
 import (
 	"container/list"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -169,3 +171,11 @@ func (m *member) Close() error {
 
 // NetConn is the connection itself, for who wants to tune it.
 func (m *member) NetConn() net.Conn { return m.Conn }
+
+// SyscallConn is for who wants to write without waiting.
+func (m *member) SyscallConn() (syscall.RawConn, error) {
+	if c, ok := m.Conn.(syscall.Conn); ok {
+		return c.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
