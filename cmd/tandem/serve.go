@@ -87,6 +87,9 @@ func listenAndServe(ctx context.Context, c *config, bash string, p process) erro
 	if err != nil {
 		return err
 	}
+	log := &logWriter{w: p.stderr}
+	defer log.flush()
+	p.stderr = log
 	s, err := build(c, bash, ln, keys, p)
 	if err != nil {
 		return errors.Join(err, ln.Close())
