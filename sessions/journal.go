@@ -90,10 +90,10 @@ const (
 	// the time of its beginning: an entry's time is exact to this for every byte of it.
 	joinWithin = 5 * time.Millisecond
 
-	// promptOutput is how much output is handed to a reader by whoever has read it, at most: what
+	// directOutput is how much output is handed to a reader by whoever has read it, at most: what
 	// people and prompts say. The blocks that programs write when they are not on a terminal are
 	// larger, and two goroutines get further with them.
-	promptOutput = 1 << 10
+	directOutput = 1 << 10
 
 	// blockSize is the size of the blocks that small writes are gathered in.
 	blockSize = 32 << 10
@@ -306,7 +306,7 @@ func (j *journal) notifyLocked(e Entry) {
 			r.pos = e.End() // passed over: it is not behind
 			continue
 		}
-		if r.deliver != nil && e.Kind.Output() && len(j.readers) == 1 && j.end-r.pos <= promptOutput {
+		if r.deliver != nil && e.Kind.Output() && len(j.readers) == 1 && j.end-r.pos <= directOutput {
 			j.owed.Store(r)
 			continue
 		}

@@ -77,6 +77,7 @@ func (x *execution) shellGone() outcome {
 		}
 		s.journal.write(Stdout, x.n, stdout)
 		s.journal.write(Stderr, x.n, stderr)
+		s.journal.deliver(false)
 	}
 	if x.stopping == ReasonTimedOut {
 		s.ofRun(x.r).endAll(sh.pid, leftoverGrace, killLimit)

@@ -29,15 +29,15 @@ func (s *Session) outPipes(number uint64) error {
 		s.fifos++
 		path := filepath.Join(s.dir, strconv.Itoa(s.fifos))
 		owner := new(atomic.Uint64)
-		p, err := openFIFO(path, s.m.buffers, s.journal.room, func(b []byte) bool {
-			return s.journal.write(kind, owner.Load(), b)
+		p, err := openFIFO(path, s.m.buffers, outlet{
+			sink: func(b []byte) bool { return s.journal.write(kind, owner.Load(), b) },
+			room: s.journal.room, deliver: s.journal.deliver,
 		})
 		if err != nil {
 			return err
 		}
 		// Both together must fit in the part of the journal that is drained into.
 		p.letWiden(s.m.cfg.Retention / 8)
-		p.deliverWith(s.journal.deliver)
 		s.out[i], s.outPath[i], s.outOwner[i] = p, path, owner
 	}
 	for _, o := range s.outOwner {

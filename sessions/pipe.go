@@ -14,19 +14,24 @@ import (
 type pipe struct {
 	f       *os.File
 	rc      syscall.RawConn
-	buffers *sync.Pool                 // of *[readSize]byte
-	sink    func(b []byte) (kept bool) // called under mu; kept: the buffer is the sink's now
-	room    func() <-chan struct{}     // nil: a shell's own, which is never held back
-	stop    chan struct{}
-	done    chan struct{} // the goroutine has returned and the file is closed
-	once    sync.Once
+	buffers *sync.Pool // of *[readSize]byte
+	outlet
+	stop chan struct{}
+	done chan struct{} // the goroutine has returned and the file is closed
+	once sync.Once
 
-	mu      sync.Mutex
-	deliver func(prompt bool) // see deliverWith; may be nil
-	widest  int               // how large it may become for a flood; 0: it stays as it is
-	wide    bool              // it has become that
-	writer  int               // the writing end that we keep open ourselves, or noFile
-	late    bool              // the next EOF is the end: nobody will open the FIFO again
+	mu     sync.Mutex
+	widest int  // how large it may become for a flood; 0: it stays as it is
+	wide   bool // it has become that
+	writer int  // the writing end that we keep open ourselves, or noFile
+	late   bool // the next EOF is the end: nobody will open the FIFO again
+}
+
+// An outlet is where what is read from a pipe goes. A shell's own has a sink alone.
+type outlet struct {
+	sink    func(b []byte) (kept bool) // called under pipe.mu; kept: the buffer is the sink's now
+	room    func() <-chan struct{}     // nil: reading is never held back
+	deliver func(prompt bool)          // called after sink, without a lock; prompt: by the pipe's own goroutine
 }
 
 // noFile stands for a file that is not there.
@@ -34,9 +39,9 @@ const noFile = -1
 
 // newPipe takes over fd, which must be non-blocking, and the other end where there is one,
 // and starts reading.
-func newPipe(fd, writer int, name string, buffers *sync.Pool, room func() <-chan struct{}, sink func([]byte) bool) (*pipe, error) {
+func newPipe(fd, writer int, name string, buffers *sync.Pool, to outlet) (*pipe, error) {
 	f := os.NewFile(uintptr(fd), name)
-	p := &pipe{f: f, buffers: buffers, sink: sink, room: room, stop: make(chan struct{}), done: make(chan struct{}), writer: writer}
+	p := &pipe{f: f, buffers: buffers, outlet: to, stop: make(chan struct{}), done: make(chan struct{}), writer: writer}
 	var err error
 	if p.rc, err = f.SyscallConn(); err != nil {
 		p.letGoLocked()
@@ -61,10 +66,10 @@ func (p *pipe) pump(fd uintptr) (ended bool) {
 		}
 		p.mu.Lock()
 		n, err := p.readOnceLocked(int(fd))
-		late, deliver := p.late, p.deliver
+		late := p.late
 		p.mu.Unlock()
-		if n > 0 && deliver != nil {
-			deliver(true)
+		if n > 0 && p.deliver != nil {
+			p.deliver(true)
 		}
 		switch {
 		case err == unix.EAGAIN:
@@ -184,21 +189,10 @@ func (p *pipe) letWiden(limit int) {
 	p.widest = min(limit, wideSize)
 }
 
-// deliverWith has f called after bytes were handed on, without a lock. prompt: it is the pipe's
-// goroutine that calls, which has nothing else to do than to see to it that they get further.
-func (p *pipe) deliverWith(f func(prompt bool)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.deliver = f
-}
-
-// delivered is called by all others that hand bytes on.
+// delivered is called where other goroutines have handed bytes on.
 func (p *pipe) delivered() {
-	p.mu.Lock()
-	deliver := p.deliver
-	p.mu.Unlock()
-	if deliver != nil {
-		deliver(false)
+	if p.deliver != nil {
+		p.deliver(false)
 	}
 }
 

@@ -16,7 +16,7 @@ func readFIFO(t *testing.T, sink func(n int)) (p *pipe, w int) {
 	t.Helper()
 	buffers := &sync.Pool{New: func() any { return new([readSize]byte) }}
 	room := func() <-chan struct{} { return nil }
-	p, err := openFIFO(filepath.Join(t.TempDir(), "f"), buffers, room, func(b []byte) bool { sink(len(b)); return false })
+	p, err := openFIFO(filepath.Join(t.TempDir(), "f"), buffers, outlet{room: room, sink: func(b []byte) bool { sink(len(b)); return false }})
 	if err != nil {
 		t.Fatal(err)
 	}

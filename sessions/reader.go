@@ -15,11 +15,11 @@ type Reader struct {
 	start     uint64
 	ready     chan struct{}
 	onLeave   func()
+	deliver   func() bool // see Deliver
 	leave     sync.Once
 	close     sync.Once
 
 	// Guarded by j.mu.
-	deliver     func() bool
 	pos         uint64 // next to read
 	taken       uint64 // everything below has reached the client
 	progressPos uint64 // taken at progressAt
@@ -44,8 +44,8 @@ func (r *Reader) wake() {
 // Deliver has f called for output in place of making the reader ready, where that is sooner: the
 // output is little, no other reader is there, and the caller is the goroutine that has read it
 // from the command and must not wait. f takes it with Next and hands it on; where it cannot, it
-// reports false, and the reader is made ready. It may be called when there is nothing, and by two
-// goroutines at a time.
+// reports false, and the reader is made ready. It may be called when there is nothing, by two
+// goroutines at a time, and a last time after Close. Deliver may be called once.
 func (r *Reader) Deliver(f func() bool) {
 	r.j.mu.Lock()
 	defer r.j.mu.Unlock()

@@ -74,12 +74,12 @@ func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 		_ = unix.SetNonblock(w, false)
 		_ = unix.SetNonblock(r, true)
 		files = append(files, uintptr(w))
-		if sh.own[i], err = newPipe(r, noFile, "own", s.m.buffers, nil, sh.ownSink(i)); err != nil {
+		if sh.own[i], err = newPipe(r, noFile, "own", s.m.buffers, outlet{sink: sh.ownSink(i)}); err != nil {
 			sh.close()
 			return nil, fmt.Errorf("read shell's own pipe: %w", err)
 		}
 	}
-	if sh.ctl, err = openFIFO(filepath.Join(s.dir, "c"), s.m.buffers, nil, sh.feed); err != nil {
+	if sh.ctl, err = openFIFO(filepath.Join(s.dir, "c"), s.m.buffers, outlet{sink: sh.feed}); err != nil {
 		sh.close()
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func newPipePair() (r, w int, err error) {
 //
 // Its writing end is kept open too. A FIFO that gets its first writer, or loses its last,
 // wakes whoever reads it, and that would be several times in each run.
-func openFIFO(path string, buffers *sync.Pool, room func() <-chan struct{}, sink func([]byte) bool) (*pipe, error) {
+func openFIFO(path string, buffers *sync.Pool, to outlet) (*pipe, error) {
 	if err := os.RemoveAll(path); err != nil {
 		return nil, fmt.Errorf("clear the way: %w", err)
 	}
@@ -156,7 +156,7 @@ func openFIFO(path string, buffers *sync.Pool, room func() <-chan struct{}, sink
 		unix.Close(fd)
 		return nil, fmt.Errorf("open fifo: %w", err)
 	}
-	return newPipe(fd, w, path, buffers, room, sink)
+	return newPipe(fd, w, path, buffers, to)
 }
 
 func openWriter(path string) (fd int, err error) {

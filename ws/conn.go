@@ -388,7 +388,7 @@ func (c *conn) claimRef(runID string, ref *string) bool {
 	return true
 }
 
-// refOf is what the encoder asks, in the writer's goroutine.
+// refOf is what the encoder asks.
 func (c *conn) refOf(runID string, last bool) *string {
 	c.refMu.Lock()
 	defer c.refMu.Unlock()

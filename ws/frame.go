@@ -18,8 +18,8 @@ const (
 
 // appendFrameHeader appends what precedes a payload of n bytes in a server's frame, which
 // is never masked. Frames are written here rather than by the library because many then
-// take one system call, and because the one goroutine that writes can then ping without
-// waiting for the pong and answer a ping when it gets to it.
+// take one system call, and because whoever writes can then ping without waiting for the
+// pong and answer a ping when it gets to it.
 func appendFrameHeader(b []byte, op byte, n int) []byte {
 	switch {
 	case n < 126:

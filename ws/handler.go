@@ -14,7 +14,7 @@
 // until the journal's stall limit or the deadline of a write ends it. While the writer waits,
 // the engine's goroutine that has read a little output writes in its place (conn.deliver), as
 // far as that takes no waiting: a keystroke's echo is not handed from one to the other. What the
-// writer has is under conn.writing, which is held across its writes; nobody waits for that.
+// writer has is under conn.writing, which is held across its writes; only the writer waits for it.
 //
 // A connection that breaks, without a goodbye from either side, leaves its reader of the
 // journal behind for as long as the stall limit (absent.go): a command is held back for the
@@ -488,8 +488,8 @@ func reject(w http.ResponseWriter, f *fault) {
 	_, _ = w.Write(b)
 }
 
-// A tap keeps the connection that an upgrade takes over: the library reads from it and
-// closes it, but the frames are written here.
+// A tap keeps the connection that an upgrade takes over: the library reads from it, and writes
+// close frames to it, but all other frames are written here.
 type tap struct {
 	http.ResponseWriter
 	nc *socket
@@ -501,5 +501,6 @@ func (t *tap) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	t.nc = newSocket(nc)
+	rw.Writer.Reset(t.nc) // which is what the library writes with
 	return t.nc, rw, nil
 }

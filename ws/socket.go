@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -8,16 +9,20 @@ import (
 )
 
 // A socket is a connection that can also be written to without waiting. The library has it too,
-// for its close frames, so that none of them comes amid a frame of which only the beginning
-// could be written.
+// for its close frames: none of them comes amid a frame of which only the beginning could be
+// written, and nothing comes after it.
 type socket struct {
 	net.Conn
 	raw syscall.RawConn // nil: no writing without waiting
 
 	mu      sync.Mutex // held while anything is written
+	closed  bool       // the library has said goodbye
 	rest    []byte     // what tryWrite has left: it goes before all else
 	hasRest atomic.Bool
 }
+
+// errSaidGoodbye is why nothing more is written.
+var errSaidGoodbye = errors.New("a close frame has been sent")
 
 func newSocket(nc net.Conn) *socket {
 	s := &socket{Conn: nc}
@@ -27,10 +32,26 @@ func newSocket(nc net.Conn) *socket {
 	return s
 }
 
-// Write writes what is left and then p. n counts p alone.
-func (s *socket) Write(p []byte) (n int, err error) {
+// Write is the library's, which writes close frames and nothing else.
+func (s *socket) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
+	return s.writeLocked(p)
+}
+
+// writeFrames writes what is left and then whole frames.
+func (s *socket) writeFrames(p []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errSaidGoodbye
+	}
+	_, err := s.writeLocked(p)
+	return err
+}
+
+func (s *socket) writeLocked(p []byte) (int, error) {
 	if len(s.rest) > 0 {
 		n, err := s.Conn.Write(s.rest)
 		if s.rest = s.rest[n:]; err != nil {
@@ -45,19 +66,19 @@ func (s *socket) Write(p []byte) (n int, err error) {
 	return s.Conn.Write(p)
 }
 
-// tryWrite writes what the kernel takes of p at once, and keeps a copy of the rest for Write.
-// It reports false, and has done nothing, where not even a byte can be written, or somebody is
-// writing.
+// tryWrite writes what the kernel takes of whole frames at once, and keeps a copy of the rest for
+// whoever writes next. It reports false, and has done nothing, where not even a byte can be
+// written, or somebody is writing.
 func (s *socket) tryWrite(p []byte) bool {
 	if s.raw == nil || !s.mu.TryLock() {
 		return false
 	}
 	defer s.mu.Unlock()
-	if len(s.rest) > 0 {
+	if s.closed || len(s.rest) > 0 {
 		return false
 	}
 	n := 0
-	// Errors are left to Write, which gets them too.
+	// Errors are left to writeFrames, which gets them too.
 	_ = s.raw.Write(func(fd uintptr) bool {
 		n, _ = syscall.Write(int(fd), p)
 		return true

@@ -57,10 +57,7 @@ func TestSocketKeepsOrder(t *testing.T) {
 		t.Error("written before the rest")
 	}
 	wrote := make(chan error, 1)
-	go func() {
-		_, err := s.Write([]byte("end"))
-		wrote <- err
-	}()
+	go func() { wrote <- s.writeFrames([]byte("end")) }()
 	want = append(want, "end"...)
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(far, got); err != nil {
@@ -72,6 +69,12 @@ func TestSocketKeepsOrder(t *testing.T) {
 	if !s.tryWrite([]byte("on")) {
 		t.Error("nothing can be written any more")
 	}
+	if _, err := s.Write([]byte("goodbye")); err != nil {
+		t.Error(err)
+	}
+	if s.tryWrite([]byte("x")) || s.writeFrames([]byte("x")) == nil {
+		t.Error("written after the goodbye")
+	}
 }
 
 // Where somebody's write waits for the peer, nobody else does.
@@ -79,10 +82,7 @@ func TestSocketTriesOnly(t *testing.T) {
 	t.Parallel()
 	s, _ := connected(t)
 	wrote := make(chan error, 1)
-	go func() {
-		_, err := s.Write(make([]byte, 64<<20))
-		wrote <- err
-	}()
+	go func() { wrote <- s.writeFrames(make([]byte, 64<<20)) }()
 	for s.mu.TryLock() {
 		s.mu.Unlock()
 		time.Sleep(time.Millisecond)

@@ -49,7 +49,7 @@ const (
 
 // An outbound is what belongs to whoever writes, under conn.writing.
 type outbound struct {
-	prompt  bool // nothing may be waited for
+	noWait  bool // nothing may be waited for
 	enc     Encoder
 	buf     []byte // frames to be written
 	message []byte // the text message being built
@@ -146,8 +146,7 @@ func signal(c chan struct{}) {
 func (c *conn) write() error {
 	tick := time.NewTicker(c.h.cfg.PingInterval)
 	defer tick.Stop()
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.writing.Lock() // for good: once it has ended nobody else is to write, or to take from the journal
 	defer c.out.stopDelay()
 	for {
 		more, err := c.round()
@@ -170,9 +169,10 @@ func (c *conn) await(tick <-chan time.Time) error {
 	o := &c.out
 	fed, delayed := c.fedChanged(), o.delayed
 	c.writing.Unlock()
-	var owed, due, beat bool
+	var ended, owed, due, beat bool
 	select {
 	case <-c.ctx.Done():
+		ended = true
 	case <-c.outbox.filled:
 	case <-c.reader.Ready():
 	case <-c.moved:
@@ -185,7 +185,7 @@ func (c *conn) await(tick <-chan time.Time) error {
 	}
 	c.writing.Lock()
 	switch {
-	case c.ctx.Err() != nil:
+	case ended:
 		return context.Cause(c.ctx)
 	case owed:
 		o.owed = true
@@ -205,8 +205,8 @@ func (c *conn) deliver() bool {
 	}
 	defer c.writing.Unlock()
 	o := &c.out
-	o.prompt = true
-	defer func() { o.prompt = false }()
+	o.noWait = true
+	defer func() { o.noWait = false }()
 	for range 2 { // not for as long as others have something to say
 		more, err := c.round()
 		if err != nil {
@@ -519,7 +519,7 @@ func (c *conn) addEvent(e sessions.Entry) {
 }
 
 func (c *conn) flushIfLarge() error {
-	if len(c.out.buf) < writeSize || c.out.prompt {
+	if len(c.out.buf) < writeSize || c.out.noWait {
 		return nil
 	}
 	return c.flush()
@@ -533,16 +533,20 @@ func (c *conn) flush() error {
 		return nil
 	}
 	c.handed.Store(o.pos) // first: the client's ack may come before the write returns
-	if o.prompt {
+	if o.noWait {
 		return c.flushNow()
 	}
 	began := time.Now()
 	// The deadline is taken away again: a later one finds the close frames, which are the
 	// library's to write.
 	_ = c.nc.SetWriteDeadline(began.Add(c.h.writeLimit()))
-	_, err := c.nc.Write(o.buf)
+	err := c.nc.writeFrames(o.buf)
 	_ = c.nc.SetWriteDeadline(time.Time{})
 	o.buf = o.buf[:0]
+	if err == errSaidGoodbye {
+		<-c.ctx.Done() // the reader is on its way to end the connection
+		return context.Cause(c.ctx)
+	}
 	if err != nil {
 		return errors.Join(errWrite, err)
 	}

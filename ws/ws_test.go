@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -983,6 +982,52 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// What the engine has written down before the door closes is told before that.
+func TestEndsAreToldBeforeShutdown(t *testing.T) {
+	t.Parallel()
+	for range 4 {
+		d := open(t, sessions.Config{}, ws.Config{})
+		s := d.session()
+		var all []*peer
+		for range 8 {
+			all = append(all, d.dial(path(s, "")))
+		}
+		all[0].ask(ws.Run{Code: "echo on; sleep 60"})
+		for _, p := range all {
+			p.until(ws.TypeStdout)
+		}
+		told := make(chan error)
+		for _, p := range all {
+			go func() {
+				ended := false
+				for {
+					m, ok := p.read()
+					if !ok {
+						break
+					}
+					ended = ended || m.Type == ws.TypeRunFinished
+				}
+				if !ended {
+					told <- fmt.Errorf("closed with %v before the run's end was told", p.bad)
+					return
+				}
+				told <- nil
+			}()
+		}
+		if err := d.m.Drain(bg); err != nil {
+			t.Error(err)
+		}
+		if err := d.h.Close(bg); err != nil {
+			t.Error(err)
+		}
+		for range all {
+			if err := <-told; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // A client that reads nothing is cut off; the command and everybody else go on, and
 // when the client looks it is told.
 func TestStalledReader(t *testing.T) {
@@ -1027,73 +1072,6 @@ func TestSlowReader(t *testing.T) {
 		got += n
 		time.Sleep(time.Duration(got)*time.Second/rate - time.Since(began))
 	}
-}
-
-// A client that sleeps through output in small pieces, which are written by whoever reads them
-// until the socket is full, gets every frame whole.
-func TestSleeperGetsWholeFrames(t *testing.T) {
-	t.Parallel()
-	d := open(t, sessions.Config{StallTimeout: time.Minute}, ws.Config{})
-	s := d.session()
-	nc := d.raw(path(s, ""))
-	run, _, err := s.Submit(sessions.RunRequest{Code: `for ((i = 0; i < 20000; i++)); do printf '%0500d\n' $i; done`, By: "rest"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = nc.SetDeadline(time.Now().Add(3 * limit))
-	r := bufio.NewReaderSize(nc, 1<<20)
-	if _, err := http.ReadResponse(r, nil); err != nil {
-		t.Fatal(err)
-	}
-	var end uint64
-	eventually(t, "the client is behind", func() bool {
-		before := end
-		r, snap, err := s.Attach(sessions.AttachOptions{Viewer: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Close()
-		end = snap.End
-		return end == before && end > 1<<20
-	})
-	var got []byte
-	for want := 20000 * 501; len(got) < want; {
-		op, payload := frame(t, r)
-		if op == 0x82 {
-			got = append(got, payload[13:]...)
-		}
-	}
-	<-run.Done()
-	for i := range 20000 {
-		if line := got[i*501:][:501]; string(line) != fmt.Sprintf("%0500d\n", i) {
-			t.Fatalf("line %d is %q", i, line)
-		}
-	}
-}
-
-// frame reads a frame of the server's.
-func frame(t *testing.T, r io.Reader) (op byte, payload []byte) {
-	t.Helper()
-	var h [8]byte
-	read := func(p []byte) {
-		if _, err := io.ReadFull(r, p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	read(h[:2])
-	op = h[0]
-	n := uint64(h[1])
-	switch n {
-	case 126:
-		read(h[:2])
-		n = uint64(binary.BigEndian.Uint16(h[:2]))
-	case 127:
-		read(h[:])
-		n = binary.BigEndian.Uint64(h[:])
-	}
-	payload = make([]byte, n)
-	read(payload)
-	return op, payload
 }
 
 // A window that is never acknowledged is a stall too.
