@@ -28,7 +28,7 @@ const goodbyeLimit = 5 * time.Second
 type conn struct {
 	h       *Handler
 	ws      *websocket.Conn // reads, and closes
-	nc      *socket         // what ws reads from; the writer writes to it
+	nc      *socket         // what ws reads from; see round and deliver for who writes to it
 	session *sessions.Session
 	reader  *sessions.Reader
 	view    bool

@@ -581,6 +581,7 @@ func (c *conn) flushNow() error {
 	return nil
 }
 
+// errMustWait is why whoever must not wait leaves it to the writer.
 var errMustWait = errors.New("the socket is full")
 
 // takeBuffer and giveBuffer let the buffer be the connection's only while it has something
