@@ -49,7 +49,7 @@ func TestSelfHosted(t *testing.T) {
 	for i, code := range codes {
 		out, end := p.stream(ctx, id, code)
 		if end.Type != "execution_complete" {
-			t.Errorf("%.60q ended with %+v:\n%.2000s", code, end, out)
+			t.Errorf("%.60q ended with %+v:\n%s", code, end, out[max(0, len(out)-20_000):])
 		}
 		rest[i] = out
 	}
