@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 // limit is how long anything may take before a test gives up. Nothing waits it out.
-const limit = 20 * time.Second
+const limit = time.Minute
 
 // A door is a real engine behind a Handler on a port of its own.
 type door struct {

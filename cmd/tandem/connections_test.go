@@ -50,11 +50,16 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	// All three places are taken, or more were and the first has gone. Everybody new is let in
-	// all the same, and who is being served notices nothing.
-	for range 10 {
+	// all the same, and who is being served notices nothing. One that has its answer is silent
+	// a moment later only: until then there may be no room.
+	for let, late := 0, time.Now().Add(deadline); let < 10; {
 		fresh := knock(t, address, request)
-		if res, err := http.ReadResponse(bufio.NewReader(fresh), nil); err != nil || res.StatusCode != http.StatusOK {
-			t.Fatalf("a new connection: %v", err)
+		res, err := http.ReadResponse(bufio.NewReader(fresh), nil)
+		if err != nil || res.StatusCode != http.StatusOK && time.Now().After(late) {
+			t.Fatalf("a new connection: %v, %v", res, err)
+		}
+		if res.StatusCode == http.StatusOK {
+			let++
 		}
 	}
 	if !closedBy(first) || !closedBy(idle) {
