@@ -240,7 +240,7 @@ func TestStdinWindow(t *testing.T) {
 func TestFloodIsBounded(t *testing.T) {
 	t.Parallel()
 	const retention = 1 << 20
-	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{Retention: retention}))
+	s := sessionstest.Session(t, sessionstest.New(t, sessions.Config{Retention: retention, StallTimeout: time.Hour}))
 	viewer, _, err := s.Attach(sessions.AttachOptions{Viewer: true})
 	if err != nil {
 		t.Fatal(err)

@@ -463,10 +463,10 @@ func TestStdinOfOthers(t *testing.T) {
 // A client that sends more stdin than a run takes waits, and only its own messages do.
 func TestStdinOverrun(t *testing.T) {
 	t.Parallel()
-	d := open(t, sessions.Config{}, ws.Config{PingInterval: 500 * time.Millisecond})
+	d := open(t, sessions.Config{}, ws.Config{PingInterval: 1500 * time.Millisecond})
 	s := d.session()
 	a := d.dial(path(s, ""))
-	a.ask(ws.Run{Code: "echo go; sleep 2; echo still; sleep 60", Stdin: sessions.OpenStdin})
+	a.ask(ws.Run{Code: "echo go; sleep 6; echo still; sleep 60", Stdin: sessions.OpenStdin})
 	a.until(ws.TypeStdout)
 	const total = 8 << 20
 	sent := make(chan error, 1)

@@ -362,7 +362,10 @@ class TestDetached(ClientTest):
         self.assertEqual(run.result().stdout, b"ready\non\n")
 
     def test_queue_and_cancel(self) -> None:
-        first, second = self.s.start("sleep 1000"), self.s.start("echo never")
+        first = self.s.start("echo on; sleep 1000")
+        with first.follow() as stream:
+            next(stream)
+        second = self.s.start("echo never")
         self.assertEqual((second.info().state, self.s.info().queued), ("queued", 1))
         second.cancel()
         self.assertEqual(second.wait(PATIENCE).reason, "canceled")
