@@ -33,7 +33,7 @@ type hit struct {
 // was sent, which is a while ago on a busy machine, or zero.
 func (l hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) (sent time.Time) {
 	for began := time.Now(); ; {
-		sent, lost := l.interruptOnce(session, run, shell)
+		sent, lost := l.interruptOnce(session, run, shell, mayTrap)
 		if !lost || mayTrap || time.Since(began) >= loseLimit {
 			return sent
 		}
@@ -41,7 +41,7 @@ func (l hitList) interruptForeground(session, run procSet, shell heldShell, mayT
 	}
 }
 
-func (l hitList) interruptOnce(session, run procSet, shell heldShell) (sent time.Time, lost bool) {
+func (l hitList) interruptOnce(session, run procSet, shell heldShell, mayTrap bool) (sent time.Time, lost bool) {
 	var before foreground
 	if len(l) == 0 {
 		before = foregroundOf(session, run, shell.pid)
@@ -55,7 +55,7 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell) (sent time
 	if len(l) == 0 && !before.others {
 		_ = unix.Kill(-shell.pid, unix.SIGINT)
 		before.goOn()
-		lost = shell.lost() && waits
+		lost = shell.lost(mayTrap) && waits
 		for pid, was := range children {
 			l[pid] = hit{comm: was.comm} // what has ended of it was not too early
 		}
@@ -71,7 +71,7 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell) (sent time
 	after := foregroundOf(session, run, shell.pid)
 	l.add(after.mine)
 	after.goOn()
-	return sent, shell.lost() && waits
+	return sent, shell.lost(mayTrap) && waits
 }
 
 // A foreground is what is in a shell's process group.
@@ -211,11 +211,22 @@ func (at stage) better(now offspring) time.Duration {
 }
 
 // lost reports whether a shell that waited for a command when it was sent an interrupt will throw
-// it away: there is nothing left of the command, and it has not died of that.
-func (h heldShell) lost() bool {
+// it away: there is nothing left of the command, and it has not died of that. Where the shell may
+// have a trap, a child that dies of it too late would look as if it had thrown it away, and the
+// trap would run twice: so it is given time to get a processor.
+func (h heldShell) lost(mayTrap bool) bool {
 	var now offspring
-	poll(dieLimit, func() bool { now = h.children(); return now.busy == 0 })
+	over := func() bool { now = h.children(); return now.busy == 0 }
+	if poll(dieLimit, over); mayTrap && now.busy > 0 && h.anyHasYetTo() {
+		poll(turnLimit, func() bool { return !h.anyHasYetTo() })
+		poll(dieLimit, over)
+	}
 	return now.all > 0 && now.ended == now.all && now.interrupted == 0
+}
+
+// anyHasYetTo reports whether any child has a SIGINT that it has not come to act upon.
+func (h heldShell) anyHasYetTo() bool {
+	return slices.ContainsFunc(childrenOf(h.pid), func(pid int) bool { return hasSignal(pid, "ShdPnd:", syscall.SIGINT) })
 }
 
 // anyCopes reports whether any child ignores SIGINT, or has a handler of its own, or whether that
