@@ -49,11 +49,12 @@ func (x *execution) judge(rep report) outcome {
 	switch {
 	case x.stopping == ReasonTimedOut || x.stopping == ReasonCanceled:
 		return outcome{reason: x.stopping}
-	case x.sent() && (x.rescued || x.rogue || x.rung > rungTerm || x.asked && rep.kind() == 'T'):
-		// It can no longer tell what it would have ended with, or we have ended it.
+	case x.sent() && (x.rescued || x.rogue || x.rung > rungTerm || rep.kind() == 'T' && (x.asked || status > 128)):
+		// It can no longer tell what it would have ended with, or we have ended it. Where bash breaks
+		// off a builtin it leaves a $? of 128 and more that it had before that.
 		x.s.status = 130
 		return outcome{reason: ReasonInterrupted, status: 130}
-	case x.sent() && (status == 130 || rep.kind() == 'T' && status > 128):
+	case x.sent() && status == 130:
 		return outcome{reason: ReasonInterrupted, status: status}
 	}
 	return outcome{reason: ReasonExited, status: status}

@@ -254,6 +254,31 @@ func TestInterruptThatIsCopedWith(t *testing.T) {
 	}
 }
 
+// Where bash breaks a builtin off it leaves the $? that there was if that is 128 or more, which an
+// earlier run may have ended with.
+func TestInterruptIsNotTheStatusBefore(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{})
+	for _, before := range []string{"(exit 137)", "kill -9 $$", "exit 178"} {
+		t.Run(before, func(t *testing.T) {
+			t.Parallel()
+			s := sessionstest.Session(t, m)
+			sessionstest.Run(t, s, before)
+			run := sessionstest.Submit(t, s, sessions.RunRequest{Code: "read x </dev/zero"})
+			sessionstest.Await(t, "the run is on", func() bool { return run.Info().State == sessions.RunRunning })
+			if err := s.Interrupt(run.ID(), false); err != nil {
+				t.Fatal(err)
+			}
+			if got := sessionstest.Wait(t, run); got.Reason != sessions.ReasonInterrupted || got.Code() != 130 {
+				t.Errorf("%s %d", got.Reason, got.Code())
+			}
+			if got := sessionstest.Run(t, s, "echo $?").Stdout; got != "130\n" {
+				t.Errorf("$? is %q afterwards", got)
+			}
+		})
+	}
+}
+
 // A run and its interrupt may be sent in one breath.
 func TestInterruptOfARunThatIsAboutToStart(t *testing.T) {
 	t.Parallel()
