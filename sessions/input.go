@@ -151,25 +151,34 @@ func parseSignal(name string) (syscall.Signal, error) {
 
 // expandCwd resolves the directory of a new session: ~, $VAR and ${VAR} by its
 // environment, a relative path from the server's directory. A directory that is there
-// under exactly this name is meant, whatever its name holds.
+// under exactly this name is meant, whatever its name holds. A variable that is not set fails
+// with [ErrInvalid]: taken for nothing it would name, and make, a directory that nobody meant.
 func expandCwd(cwd string, env []string) (string, error) {
 	if isDir(cwd) {
-		return filepath.Abs(cwd)
+		return filepath.Clean(cwd), nil
 	}
+	var unset string
 	lookup := func(name string) string {
 		for i := len(env) - 1; i >= 0; i-- {
 			if v, ok := strings.CutPrefix(env[i], name+"="); ok {
 				return v
 			}
 		}
+		unset = name
 		return ""
 	}
 	if rest, ok := strings.CutPrefix(cwd, "~"); ok && (rest == "" || rest[0] == '/') {
 		cwd = lookup("HOME") + rest
 	}
-	return filepath.Abs(cwdVariable.ReplaceAllStringFunc(cwd, func(v string) string {
-		return lookup(strings.Trim(v, "${}"))
-	}))
+	cwd = cwdVariable.ReplaceAllStringFunc(cwd, func(v string) string { return lookup(strings.Trim(v, "${}")) })
+	if unset != "" {
+		return "", failf(ErrInvalid, "cwd needs %s, which is not set in the environment of the session: give it in env, or a path without it", unset)
+	}
+	dir, err := filepath.Abs(cwd)
+	if err != nil {
+		return "", failf(ErrInvalid, "cwd %q is no path", cut(cwd))
+	}
+	return dir, nil
 }
 
 // isDir tells whether path is absolute and that of a directory.

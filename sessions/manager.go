@@ -298,7 +298,7 @@ func startDir(cwd string, env []string) (string, error) {
 	}
 	dir, err := expandCwd(cwd, env)
 	if err != nil {
-		return "", failf(ErrInvalid, "cwd %q is no path", cut(cwd))
+		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", failf(ErrInvalid, "cwd %q cannot be made: %s", cut(cwd), plainError(err))

@@ -40,6 +40,7 @@ func TestRefusedInput(t *testing.T) {
 		"cwd is a file":      create(m, sessions.Options{Cwd: file}),
 		"cwd in a file":      create(m, sessions.Options{Cwd: file + "/x"}),
 		"NUL in its cwd":     create(m, sessions.Options{Cwd: "\x00"}),
+		"unset in its cwd":   create(m, sessions.Options{Cwd: t.TempDir() + "/${NO_SUCH}x"}),
 		"after and tail":     attach(s, sessions.AttachOptions{After: new(uint64), Tail: new(uint64)}),
 		"beyond the end":     attach(s, sessions.AttachOptions{After: ptr(uint64(1))}),
 		"signal":             s.Signal("", "SIGNOPE"),
