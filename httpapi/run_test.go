@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -135,6 +136,40 @@ func TestPromptAndSilence(t *testing.T) {
 	if r := s.rest(); r.stdout.String() != "\xbc\n" {
 		t.Errorf("rest %q", &r.stdout)
 	}
+}
+
+// Clients take an event for a line, and what writes one in pieces means one.
+func TestLineInPiecesIsOneEvent(t *testing.T) {
+	t.Parallel()
+	d := open(t, sessions.Config{}, httpapi.Config{})
+	path, _ := d.session()
+	// Whether what comes between the pieces takes longer than a line waits is up to the machine.
+	for try := 1; ; try++ {
+		r := d.stream("POST", path+"/run", body("code", "for i in 1 2 3; do printf \"$i \"; /bin/true; done; echo")).rest()
+		if r.stdout.String() != "1 2 3 \n" {
+			t.Fatalf("%q", &r.stdout)
+		}
+		lines := slices.DeleteFunc(r.events, func(e event) bool { return e.Type != "stdout" })
+		if len(lines) == 1 {
+			break
+		}
+		if try == 20 {
+			t.Fatalf("the line came as %d events", len(lines))
+		}
+	}
+	// Many pieces, each sooner after the one before than that, are not held back for ever.
+	on := filepath.Join(t.TempDir(), "on")
+	if err := os.WriteFile(on, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := d.stream("POST", path+"/run", body("code", "while [ -e '"+on+"' ]; do printf .; sleep 0.005; done"))
+	if e := s.until("stdout"); !strings.HasPrefix(e.Text, ".") {
+		t.Errorf("%s", e.data)
+	}
+	if err := os.Remove(on); err != nil {
+		t.Fatal(err)
+	}
+	s.rest()
 }
 
 type jsonRun struct {

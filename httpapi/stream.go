@@ -18,8 +18,9 @@ const (
 	// reference server count on it.
 	pingEvery = 3 * time.Second
 
-	// runeWait is how long the first bytes of a character wait for the others.
-	runeWait = 20 * time.Millisecond
+	// lineWait is how long a line begun waits for its end, and then the first bytes of a character
+	// for the others: clients take an event for a line, and many commands write one in pieces.
+	lineWait = 20 * time.Millisecond
 
 	// firstWait is how long the events that every stream begins with wait for something to go
 	// with: most runs write or have ended by then, and each packet costs as much as the rest
@@ -42,6 +43,7 @@ type eventSink struct {
 	buf   []byte
 	pos   uint64       // everything below is in the stream
 	first time.Time    // when the first events were encoded; zero: they wait no longer
+	begin time.Time    // since when what the line encoder keeps waits for more
 	sent  time.Time    // when something last was; zero: nothing was
 	took  func(uint64) // is told how far the client is
 }
@@ -51,7 +53,11 @@ func (s *eventSink) begun() bool { return !s.sent.IsZero() }
 
 func (s *eventSink) output(e sessions.Entry) error {
 	s.first = time.Time{}
+	was := len(s.lines.begun)
 	s.buf = s.lines.output(s.buf, e.Kind, e.Pos, e.Time.UnixMilli(), e.Data)
+	if was == 0 || len(s.lines.begun) != was+len(e.Data) {
+		s.begin = e.Time
+	}
 	if len(s.buf) < writeSize {
 		return nil
 	}
@@ -102,25 +108,38 @@ func (s *eventSink) hold(ctx context.Context, wake, ended <-chan struct{}) error
 	return nil
 }
 
-// wait sends a line begun as far as it has come, and pings for as long as nothing happens.
+// wait sends a line begun that has waited long enough, and pings for as long as nothing happens.
 func (s *eventSink) wait(ctx context.Context, wake, ended <-chan struct{}) error {
 	if s.holding() {
 		return s.hold(ctx, wake, ended)
 	}
-	var broken bool
-	s.buf, broken = s.lines.restOfRunes(s.buf)
 	for {
+		now := time.Now()
+		s.sendBegun(now)
 		if err := s.sendOrPing(); err != nil {
 			return err
 		}
-		patience := time.Until(s.sent.Add(pingEvery))
-		if broken {
-			patience = runeWait
+		due := s.sent.Add(pingEvery)
+		if len(s.lines.begun) > 0 {
+			due = s.begin.Add(lineWait)
 		}
-		if woken, err := awaitAny(ctx, wake, ended, patience); woken || err != nil {
+		if woken, err := awaitAny(ctx, wake, ended, due.Sub(now)); woken || err != nil {
 			return err
 		}
-		s.buf, broken = s.lines.rest(s.buf), false
+	}
+}
+
+// sendBegun encodes a line begun for which it is time, as far as its characters are whole, or
+// what it kept of them the last time.
+func (s *eventSink) sendBegun(now time.Time) {
+	was := len(s.lines.begun)
+	if was == 0 || now.Sub(s.begin) < lineWait {
+		return
+	}
+	s.begin = now
+	var broken bool
+	if s.buf, broken = s.lines.restOfRunes(s.buf); broken && len(s.lines.begun) == was {
+		s.buf = s.lines.rest(s.buf)
 	}
 }
 
