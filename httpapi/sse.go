@@ -135,14 +135,14 @@ func (l *lineEncoder) rest(dst []byte) []byte {
 }
 
 // restOfRunes is rest, except that it keeps the first bytes of a character whose others
-// may be on their way. It reports whether it kept any.
-func (l *lineEncoder) restOfRunes(dst []byte) ([]byte, bool) {
+// may be on their way.
+func (l *lineEncoder) restOfRunes(dst []byte) []byte {
 	kept := brokenRune(l.begun)
 	if whole := len(l.begun) - kept; whole > 0 {
 		dst = l.event(dst, l.end-uint64(kept), l.begun[:whole], false)
 		l.begun = append(l.begun[:0], l.begun[whole:]...)
 	}
-	return dst, kept > 0
+	return dst
 }
 
 // wholeRunes is the largest n up to limit such that line[:n] ends between two characters,

@@ -137,8 +137,7 @@ func (s *eventSink) sendBegun(now time.Time) {
 		return
 	}
 	s.begin = now
-	var broken bool
-	if s.buf, broken = s.lines.restOfRunes(s.buf); broken && len(s.lines.begun) == was {
+	if s.buf = s.lines.restOfRunes(s.buf); len(s.lines.begun) == was {
 		s.buf = s.lines.rest(s.buf)
 	}
 }
