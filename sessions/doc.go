@@ -19,7 +19,7 @@
 // set -u. Reports carry the number of the run, so that one too many does no harm. In a session
 // none of whose code can have meddled with what the lines are made of, as far as its words tell,
 // they are shorter, E is on the shell's own stdout, and the second is said only where E does not
-// come at once; code of plain words is the file itself there: see hints.go and shell.quickLine.
+// come at once; a plain command stands in the line itself there: see hints.go and shell.quickLine.
 //
 // What is on the path of every run is there for a reason: see shell.lines for what a report
 // takes, openFIFO and alarm for what wakes whom, codeFile and Session.rest for what is kept

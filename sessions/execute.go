@@ -178,8 +178,10 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	}
 	_, s.tmoutLent = r.req.Env["TMOUT"]
 	script, lines := x.compose(h, sh.forget())
-	if err := s.code.write(script); err != nil {
-		return pump, err
+	if script != nil {
+		if err := s.code.write(script); err != nil {
+			return pump, err
+		}
 	}
 	if len(r.req.Env) > 0 {
 		if saved := filepath.Join(s.dir, "env"); !regular(saved) {
@@ -205,9 +207,9 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	return pump, nil
 }
 
-// compose makes the script of a run and the lines that run it. The shell has complained if the
-// driver wanted of it what it cannot do, or a run has failed that code that is hidden from us
-// made impossible.
+// compose makes the script of a run, nil where there is none, and the lines that run it. The shell
+// has complained if the driver wanted of it what it cannot do, or a run has failed that code that is
+// hidden from us made impossible.
 func (x *execution) compose(h handover, complained bool) (script []byte, lines string) {
 	s, sh, code := x.s, x.sh, x.r.req.Code
 	s.meddled = s.meddled || meddles(code)
@@ -221,10 +223,10 @@ func (x *execution) compose(h handover, complained bool) (script []byte, lines s
 	}
 	sh.listen()
 	x.quick, x.guard = true, true
-	if h.bare() && !s.tells && plainWords(code) {
-		return []byte(code), sh.quickLine(x.n, h.redirects())
+	if line := strings.Trim(code, " \t\n"); h.bare() && !s.tells && plainCommand(line) {
+		return nil, sh.quickLine(x.n, "{ "+line+"; }"+h.redirects())
 	}
-	return sh.script(code, h), h.before() + sh.quickLine(x.n, " && ((1))")
+	return sh.script(code, h), h.before() + sh.quickLine(x.n, sh.goes+" && ((1))")
 }
 
 // sayGuard says the line that was kept back.

@@ -28,10 +28,12 @@ var (
 	trapping = append([]string{"trap", "eval"}, sourcing...)
 	ownTraps = []string{"DEBUG", "EXIT"}
 
-	// telling makes functions and aliases that tell plain words which way they came: what $_ is, by
-	// a syntax error, which names what is parsed, by set -x, which tells how deep it is, or by set -e,
-	// which may end the shell where they have returned.
-	telling = []string{"$_", "${_", "alias", "set -", "errexit", "xtrace"}
+	// telling makes functions or aliases, or switches something on, by which code that is a command of
+	// the driver's own line may do other than code that is sourced.
+	telling = []string{"()", "( ", "(\t", "function", "alias", "shopt", "set -", "errexit", "xtrace"}
+
+	// ownTelling does that by itself.
+	ownTelling = []string{"$_", "$?", "LINENO", "FUNCNAME", "BASH_", "caller", "command", "exec", "exit", "return"}
 
 	// meddling may disable or replace what quickLine is made of, keep the shell from having its own
 	// stdout back after the code, leave it too few descriptors, or give the user prompts.
@@ -62,25 +64,30 @@ func meddlesAs(variable string) bool {
 	return strings.HasPrefix(variable, "BASH_FUNC_") || meddles(variable)
 }
 
-// plainWords reports whether code is made of simple commands and plain words alone, a command to
-// a line. Such code can be sourced as it is: it is free of syntax errors, which would name the
-// file, and does not ask for $?.
-func plainWords(code string) bool {
-	const most = 4 << 10 // what is longer takes longer to look at than is saved
-	if len(code) > most || strings.IndexFunc(code, func(c rune) bool { return !plain(c) }) >= 0 || strings.Contains(code, "$?") {
+// plainCommand reports whether code, which has no blanks around it, is one simple command of plain
+// words. Such code can stand in the driver's own line: it is free of syntax errors, ends where the
+// line goes on, and does the same there as in a file that is sourced, but for what telling and
+// ownTelling are about.
+func plainCommand(code string) bool {
+	const most = 512 // the shell reads its commands in blocks of 1,024 bytes
+	if len(code) > most || mentions(code, ownTelling) || strings.IndexFunc(code, func(c rune) bool { return !plain(c) }) >= 0 {
 		return false
 	}
-	for line := range strings.Lines(code) {
-		if words := strings.Fields(line); len(words) > 0 && slices.Contains(reserved, words[0]) {
+	for word := range strings.FieldsSeq(code) {
+		name, _, assigns := strings.Cut(word, "=")
+		if strings.ContainsAny(name, "$*?~") { // the result of an expansion could be any
 			return false
 		}
+		if !assigns {
+			return !slices.Contains(reserved, name)
+		}
 	}
-	return true
+	return code != ""
 }
 
-// plain is what quotes nothing, and makes neither an operator nor a comment.
+// plain is what quotes nothing, and makes neither an operator nor a comment, nor ends a command.
 func plain(c rune) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(" \t\n$%*+,-./:=?@^_~", c)
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(" \t$%*+,-./:=?@^_~", c)
 }
 
 // reserved are the words that begin something other than a simple command (bash(1), RESERVED

@@ -44,57 +44,80 @@ func TestMeddles(t *testing.T) {
 	}
 }
 
-func TestPlainWords(t *testing.T) {
+func TestPlainCommand(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]bool{
-		"":                             true,
-		"true":                         true,
-		"cd /tmp\n\tls -la ~/x *.go\n": true,
-		"A=1 make -j4 test=a,b+c":      true,
-		"echo $HOME $1 50% a@b?":       true,
-		"git show HEAD^ --stat":        true,
-		"echo if":                      true,
-		"A=1 fi":                       true,
-		"fi":                           false,
-		"true\n\tdone x":               false,
-		"time ls":                      false,
-		"echo $?":                      false,
-		"echo ${x}":                    false,
-		"echo 'a'":                     false,
-		`echo "a"`:                     false,
-		`echo \a`:                      false,
-		"echo `a`":                     false,
-		"a; b":                         false,
-		"a | b":                        false,
-		"a &":                          false,
-		"a > b":                        false,
-		"a < b":                        false,
-		"(a)":                          false,
-		"{ a":                          false,
-		"! a":                          false,
-		"[ a ]":                        false,
-		"a # b":                        false,
-		"a\rb":                         false,
-		"é":                            false,
+		"true":                              true,
+		"cd /tmp":                           true,
+		"\tls -la ~/x *.go":                 true,
+		"A=1 make -j4 test=a,b+c":           true,
+		"A=1":                               true,
+		"A=1 B+=$x":                         true,
+		"echo $HOME $1 50% a@b? a=$x":       true,
+		"git show HEAD^ --stat":             true,
+		"echo if":                           true,
+		"A=1 fi":                            false,
+		"./x -- y":                          true,
+		"":                                  false,
+		"A=$LINENO":                         false,
+		"=x $y":                             false,
+		"a\nb":                              false,
+		"fi":                                false,
+		"done x":                            false,
+		"time ls":                           false,
+		"$x 3":                              false,
+		"A=1 $x":                            false,
+		"x$y 3":                             false,
+		"A=1 x*":                            false,
+		"~/x":                               false,
+		"$x=3":                              false,
+		"return":                            false,
+		"A=1 exit 3":                        false,
+		"command exit":                      false,
+		"exec x":                            false,
+		"echo $LINENO":                      false,
+		"echo $BASH_SOURCE":                 false,
+		"caller":                            false,
+		"echo $?":                           false,
+		"echo $_":                           false,
+		"echo ${x}":                         false,
+		"echo 'a'":                          false,
+		`echo "a"`:                          false,
+		`echo \a`:                           false,
+		"echo `a`":                          false,
+		"a; b":                              false,
+		"a | b":                             false,
+		"a &":                               false,
+		"a > b":                             false,
+		"a < b":                             false,
+		"(a)":                               false,
+		"{ a":                               false,
+		"! a":                               false,
+		"[ a ]":                             false,
+		"a # b":                             false,
+		"a\rb":                              false,
+		"é":                                 false,
+		"echo " + strings.Repeat("x", 1000): false,
 	} {
-		if got := plainWords(code); got != want {
-			t.Errorf("%q: %t, want %t", code, got, want)
+		if got := plainCommand(code); got != want {
+			t.Errorf("%q: %t, want %t", cut(code), got, want)
 		}
 	}
 }
 
-// FuzzPlainWords checks that bash finds nothing wrong with the syntax of such code.
-func FuzzPlainWords(f *testing.F) {
-	for _, word := range append(reserved, "true", "a=1 fi", "in\n\n do", "$", "$a^ ~", "=", "%1", "a\n\tb", "-") {
+// FuzzPlainCommand checks that such code is one command to bash, and ends where the driver's line
+// goes on: what is said after it is run.
+func FuzzPlainCommand(f *testing.F) {
+	for _, word := range append(reserved, "true", "a=1 fi", "in do", "$", "$a^ ~", "=", "%1", "a\tb", "-", "x+=1 y") {
 		f.Add(word)
 	}
 	f.Fuzz(func(t *testing.T, code string) {
-		if !plainWords(code) {
+		if code = strings.TrimSpace(code); !plainCommand(code) {
 			return
 		}
-		bash := exec.Command("bash", "-n", "/dev/stdin")
-		bash.Stdin = strings.NewReader(code)
-		if out, err := bash.CombinedOutput(); err != nil {
+		bash := exec.Command("bash", "--norc", "-c", "f() { { "+code+"; } 0</dev/null; printf x; }; declare -f f")
+		out, err := bash.CombinedOutput()
+		if err != nil || strings.Count(string(out), ";\n") != 1 || !strings.HasSuffix(string(out), "} < /dev/null;\n    printf x\n}\n") {
 			t.Errorf("%q: %v: %s", code, err, out)
 		}
 	})

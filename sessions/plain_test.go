@@ -8,9 +8,9 @@ import (
 	"tandem/sessions/sessionstest"
 )
 
-// TestPlainWordsAreNothingSpecial: code of plain words, which takes a way of its own to the
+// TestPlainCommandsAreNothingSpecial: a command of plain words, which takes a way of its own to the
 // shell, does what it does with a comment, which does not.
-func TestPlainWordsAreNothingSpecial(t *testing.T) {
+func TestPlainCommandsAreNothingSpecial(t *testing.T) {
 	t.Parallel()
 	m := sessionstest.New(t, sessions.Config{})
 	for _, runs := range [][]string{
@@ -40,6 +40,16 @@ func TestPlainWordsAreNothingSpecial(t *testing.T) {
 		{"false", "echo after", "true", "echo after"},
 		{`f() { echo "$? $_"; }`, "f", "f x", "false", "f"},
 		{`alias g='echo "$_"' bad=if`, "g", "bad"},
+		{"f (  ) { exit 3; }", "f", "echo alive"},
+		{"function f { return 3; }", "f", "f () { echo $FUNCNAME; }", "f"},
+		{"x=return y=exit", "$x 3", "A=1 $x 3", "$y 3", "echo alive"},
+		{"shopt -s autocd cdspell", "/etc", "cd /ect", "pwd"},
+		{"shopt -s failglob nullglob", "echo nope*", "echo alive"},
+		{"UID=5", "UID=5 env", "A=1 true", "A=1 B=2", "A+=$A", "echo $A$B"},
+		{"IFS=/", "x=a/b", "echo $x", "true"},
+		{"set -m", "sleep 0", "true", "set +m"},
+		{"kill -HUP $$", "echo alive"},
+		{"echo a\r", "true\r", "true\u00a0", "\ttrue \n\n", "true \v"},
 		{"if", "then x", "fi", "time\n", "echo $_", "echo $?"},
 		{"-x", "-- x", "-"},
 		{"/etc", "/etc/passwd", "./x", "~nobody x", "= x", "%1", "+x", "@", "echo $ *nope* ?x? %s"},

@@ -62,11 +62,10 @@ const able = `\builtin enable . : eval printf test || \builtin eval '\builtin . 
 // the report is not there at once, or could be lost. It does not tell whether a history
 // is kept: code that speaks of one is not run by it.
 //
-// after comes right after the command that runs the script: what keeps set -e from ending the
-// shell there or, where plain words are the script as they are, which cannot have switched that
-// on, where they read and write.
-func (sh *shell) quickLine(number uint64, after string) string {
-	return sh.goes + after + `; \builtin printf '\1E` + strconv.FormatUint(number, 10) +
+// runs is the command that runs the code: a script, with what keeps set -e from ending the shell
+// there, or a plain command by itself.
+func (sh *shell) quickLine(number uint64, runs string) string {
+	return runs + `; \builtin printf '\1E` + strconv.FormatUint(number, 10) +
 		`\0-%s\0%s\0w\0%s\0%s\0%s\0' "$-" "${TMOUT-}" "${DIRSTACK-}" "${BASHPID-}" "$?"` + "\n"
 }
 
@@ -121,7 +120,7 @@ func (h handover) redirects() string {
 }
 
 // bare reports whether there is nothing to be done before the code of a quick run but to redirect
-// it, and no RETURN trap that would not be redirected: $? is what it is to be by itself. $_ is not.
+// it, and no RETURN trap that a script would set off: $? is what it is to be by itself. $_ is not.
 func (h handover) bare() bool {
 	return h.status == 0 && len(h.env) == 0 && len(h.debug) == 0 && !h.rearm && !h.returns
 }

@@ -93,7 +93,7 @@ type Session struct {
 	untold     bool // there may be a trap that checkpoint does not have
 	unsure     bool // and one that the next run must not begin without
 	meddled    bool // some code may have touched what the driver is made of or needs: see hints.go
-	tells      bool // some code may have made what tells how plain words are run
+	tells      bool // some code may have made what tells how a plain command is run
 	ownExit    bool // the user's EXIT trap has taken the place of ours
 	wild       bool // the shell itself still has opts and tmout on
 	copies     bool // the shell may have copied a run's output to other descriptors
