@@ -236,6 +236,47 @@ func TestREST(t *testing.T) {
 	}
 }
 
+// A peer that breaks an answer off is asked again, on a new connection; one that refuses is not.
+func TestMending(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for n := 0; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 4096))
+			switch n {
+			case 1:
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			case 2:
+				_, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone")
+			}
+			c.Close()
+		}
+	}()
+	c, err := dialREST(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	peer := &execd{}
+	if err := c.mending(peer, func() error { return c.remove("id") }); err != nil || peer.garbled.Load() != 1 {
+		t.Errorf("mended %d times: %v", peer.garbled.Load(), err)
+	}
+	if err := c.redial(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.mending(peer, func() error { return c.remove("id") }); err == nil || peer.garbled.Load() != 1 {
+		t.Errorf("mended %d times: %v", peer.garbled.Load(), err)
+	}
+}
+
 func TestParseHex(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{"0": 0, "1f": 31, "ABC": 0xabc, "00000010": 16} {

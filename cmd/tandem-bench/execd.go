@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
+	"syscall"
 )
 
 // An execd is a peer that has sessions over REST, each run in a shell of its own, and
@@ -25,18 +27,20 @@ func (*execd) name() string { return "execd" }
 func (*execd) linesOfEvent() int { return 2 }
 
 // garbles: a run that is over at once may still write a "ping" event, into the next answer on
-// the connection or beyond its own end.
+// the connection or beyond its own end, or fail at that and take the connection along.
 func (e *execd) garbles(err error) bool {
-	if !errors.Is(err, errGarbled) {
-		return false
+	for _, known := range []error{errGarbled, io.EOF, syscall.ECONNRESET} {
+		if errors.Is(err, known) {
+			e.garbled.Add(1)
+			return true
+		}
 	}
-	e.garbled.Add(1)
-	return true
+	return false
 }
 
 // note tells how often that was.
 func (e *execd) note() string {
-	return fmt.Sprintf("execd: %d answers were garbled by an event of the run before, and asked for again on a new connection", e.garbled.Load())
+	return fmt.Sprintf("execd: %d answers were garbled or broken off by an event of the run before, and asked for again on a new connection", e.garbled.Load())
 }
 
 // idleShells are those that live: a session has none between its runs.
