@@ -28,12 +28,12 @@ var (
 	trapping = append([]string{"trap", "eval"}, sourcing...)
 	ownTraps = []string{"DEBUG", "EXIT"}
 
-	// telling makes functions or aliases, or switches something on, by which code that is a command of
-	// the driver's own line may do other than code that is sourced.
-	telling = []string{"()", "( ", "(\t", "function", "alias", "shopt", "set -", "errexit", "xtrace"}
+	// telling makes functions or aliases, which may stand for plainBuiltins, or switches something on by
+	// which those do other in the driver's own line than where code is sourced.
+	telling = []string{"()", "( ", "(\t", "function", "alias", "ALIASES", "shopt", "set -", "errexit", "xtrace"}
 
-	// ownTelling does that by itself.
-	ownTelling = []string{"$_", "$?", "LINENO", "FUNCNAME", "BASH_", "caller", "command", "exec", "exit", "return"}
+	// ownTelling asks by itself where it stands.
+	ownTelling = []string{"$_", "$?", "LINENO", "FUNCNAME", "BASH_"}
 
 	// meddling may disable or replace what quickLine is made of, keep the shell from having its own
 	// stdout back after the code, leave it too few descriptors, or give the user prompts.
@@ -42,7 +42,7 @@ var (
 	meddling     = append([]string{"builtin", "declare", "enable", "eval", "exec", "limit", "PROMPT_COMMAND", "PS1", "readonly", "trap", "typeset"}, sourcing...)
 	meddlingWord = regexp.MustCompile(`\b(builtin|declare|enable|eval|PROMPT_COMMAND|PS1|prlimit|readonly|source|trap|typeset|ulimit)\b|` +
 		`\bexec\b.*[<>]&\S*-|` +
-		`((?m:^)|[;&|(){}!"'=\x60]|=\S*\s|\b(then|do|else|elif|if|while|until|time|command)\s)\s*["'\\]*\.[\s\\]`)
+		`((?m:^)|[;&|(){}!"'=\x60]|[=<>]\S*\s|\b(then|do|else|elif|if|while|until|time|command(\s+-p)?)\s)\s*["'\\]*\.[\s\\]`)
 )
 
 // trapWord is in code that sets a trap.
@@ -64,35 +64,37 @@ func meddlesAs(variable string) bool {
 	return strings.HasPrefix(variable, "BASH_FUNC_") || meddles(variable)
 }
 
-// plainCommand reports whether code, which has no blanks around it, is one simple command of plain
-// words. Such code can stand in the driver's own line: it is free of syntax errors, ends where the
-// line goes on, and does the same there as in a file that is sourced, but for what telling and
-// ownTelling are about.
+// tellsAs reports whether a variable, NAME=VALUE, that a shell begins with switches such things on.
+func tellsAs(variable string) bool { return strings.HasPrefix(variable, "BASHOPTS=") }
+
+// plainBuiltins neither start a child nor wait for one, nor leave the code. In a line that it has read
+// itself bash is more interactive than in a file that it sources: it would say on the code's stderr
+// that it exits, or when a child has died of a signal that there is no terminal.
+var plainBuiltins = []string{":", "cd", "dirs", "echo", "export", "false", "let", "popd", "printf", "pushd", "pwd", "shift", "test", "true", "type", "umask", "unset"}
+
+// plainCommand reports whether code, which has no blanks around it, is assignments or one of
+// plainBuiltins, in plain words. Such code can stand in the driver's own line: it is free of syntax
+// errors, ends where the line goes on, and does the same there as in a file that is sourced, but for
+// what telling and ownTelling are about.
 func plainCommand(code string) bool {
 	const most = 512 // the shell reads its commands in blocks of 1,024 bytes
 	if len(code) > most || mentions(code, ownTelling) || strings.IndexFunc(code, func(c rune) bool { return !plain(c) }) >= 0 {
 		return false
 	}
 	for word := range strings.FieldsSeq(code) {
-		name, _, assigns := strings.Cut(word, "=")
-		if strings.ContainsAny(name, "$*?~") { // the result of an expansion could be any
-			return false
-		}
-		if !assigns {
-			return !slices.Contains(reserved, name)
+		if !assignment.MatchString(word) {
+			return slices.Contains(plainBuiltins, word)
 		}
 	}
 	return code != ""
 }
 
+var assignment = regexp.MustCompile(`^[A-Za-z_]\w*\+?=`)
+
 // plain is what quotes nothing, and makes neither an operator nor a comment, nor ends a command.
 func plain(c rune) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(" \t$%*+,-./:=?@^_~", c)
 }
-
-// reserved are the words that begin something other than a simple command (bash(1), RESERVED
-// WORDS), but for those that are not plain.
-var reserved = []string{"case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then", "time", "until", "while"}
 
 // mayTrap reports whether a shell in this state may have a trap for SIGINT while it runs code.
 func (c *checkpoint) mayTrap(code string) bool {

@@ -321,7 +321,7 @@ func (m *Manager) newSession(cwd string, env []string) (*Session, error) {
 		wake:    make(chan struct{}, 1), ending: make(chan struct{}), closing: make(chan struct{}),
 		runless: make(chan struct{}), done: make(chan struct{}),
 		byID: map[string]*Run{}, dirty: true, fresh: slices.Equal(env, m.env), completing: make(chan struct{}, 1),
-		meddled: slices.ContainsFunc(env, meddlesAs),
+		meddled: slices.ContainsFunc(env, meddlesAs), tells: slices.ContainsFunc(env, tellsAs),
 	}
 	s.code.path = filepath.Join(s.dir, codeName)
 	s.cgroup = m.cgroup.child(s.seq)

@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -8,8 +9,8 @@ import (
 	"tandem/sessions/sessionstest"
 )
 
-// TestPlainCommandsAreNothingSpecial: a command of plain words, which takes a way of its own to the
-// shell, does what it does with a comment, which does not.
+// TestPlainCommandsAreNothingSpecial: a builtin with plain words, which takes a way of its own to the
+// shell, does what it does with a comment, which does not. So does what only looks like it.
 func TestPlainCommandsAreNothingSpecial(t *testing.T) {
 	t.Parallel()
 	m := sessionstest.New(t, sessions.Config{})
@@ -49,6 +50,11 @@ func TestPlainCommandsAreNothingSpecial(t *testing.T) {
 		{"IFS=/", "x=a/b", "echo $x", "true"},
 		{"set -m", "sleep 0", "true", "set +m"},
 		{"kill -HUP $$", "echo alive"},
+		{"echo 'kill -SEGV $$' >k; chmod +x k", "./k", "sh k"},
+		{"sh -c 'kill -TERM $$' & p=$!; sleep 0.1; :", "wait $p"},
+		{"BASH_ALIASES[echo]='echo hi #'; :", "echo a", "BASH_ALIASES[true]='exit 3'; :", "true"},
+		{"echo 'cd() { echo in $FUNCNAME; exit 3; }' >lib; :", "2>/dev/null . ./lib", "cd", "echo alive"},
+		{"export 1 x", "unset UID", "printf %d x", "test 1 -eq x", "type nosuch cd", "shift -1", "let 1/0", "umask 9"},
 		{"echo a\r", "true\r", "true\u00a0", "\ttrue \n\n", "true \v"},
 		{"if", "then x", "fi", "time\n", "echo $_", "echo $?"},
 		{"-x", "-- x", "-"},
@@ -58,6 +64,13 @@ func TestPlainCommandsAreNothingSpecial(t *testing.T) {
 			runBoth(t, m, runs, primed)
 		}
 	}
+}
+
+// Options that a session begins with are as little seen.
+func TestPlainCommandsUnderOptions(t *testing.T) {
+	t.Parallel()
+	m := sessionstest.New(t, sessions.Config{Env: append(os.Environ(), "BASHOPTS=cdspell:autocd")})
+	runBoth(t, m, []string{"cd /ect", "pwd", "/etc", "pwd"}, true)
 }
 
 // runBoth runs codes in one session and, with a comment, in another. What goes before each of
