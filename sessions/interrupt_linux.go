@@ -28,13 +28,12 @@ type hit struct {
 // Those ignore SIGINT, but not before they have come that far, and not if they chose to handle
 // it. It adds them to the list. A shell that is leaving is let go: it would not tell its state.
 //
-// The shell gets another where it is seen to throw one away, but not where it may have a trap: in
-// the wait builtin it looks the same, and there the trap would run twice. It returns when the last
+// The shell gets another where it is seen to throw one away: see lost. It returns when the last
 // was sent, which is a while ago on a busy machine, or zero.
 func (l hitList) interruptForeground(session, run procSet, shell heldShell, mayTrap bool) (sent time.Time) {
 	for began := time.Now(); ; {
 		sent, lost := l.interruptOnce(session, run, shell, mayTrap)
-		if !lost || mayTrap || time.Since(began) >= loseLimit {
+		if !lost || time.Since(began) >= spoilLimit {
 			return sent
 		}
 		time.Sleep(rand.N(holdEvery))
@@ -46,7 +45,7 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell, mayTrap bo
 	if len(l) == 0 {
 		before = foregroundOf(session, run, shell.pid)
 	}
-	waits, children := shell.hold()
+	waits, mortal, children := shell.hold()
 	defer shell.goOn()
 	if shell.leaving() {
 		return time.Time{}, false
@@ -55,7 +54,7 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell, mayTrap bo
 	if len(l) == 0 && !before.others {
 		_ = unix.Kill(-shell.pid, unix.SIGINT)
 		before.goOn()
-		lost = shell.lost(mayTrap) && waits
+		lost = shell.lost(waits, mortal, mayTrap)
 		for pid, was := range children {
 			l[pid] = hit{comm: was.comm} // what has ended of it was not too early
 		}
@@ -71,7 +70,7 @@ func (l hitList) interruptOnce(session, run procSet, shell heldShell, mayTrap bo
 	after := foregroundOf(session, run, shell.pid)
 	l.add(after.mine)
 	after.goOn()
-	return sent, shell.lost(mayTrap) && waits
+	return sent, shell.lost(waits, mortal, mayTrap)
 }
 
 // A foreground is what is in a shell's process group.
@@ -136,8 +135,10 @@ const (
 
 // hold stops the shell where a SIGINT is not lost on it, as far as that can be had, and returns
 // its children in its process group. Waits says that it waits for a command there and that no child
-// would do anything with SIGINT but end. A SIGCONT trap of the user's runs each time it goes on.
-func (h heldShell) hold() (waits bool, children hitList) {
+// would do anything with SIGINT but end. Mortal are the children that SIGINT is sure to end, or
+// would have been, where all others ignore it, as what runs in the background does: so it is one of
+// them that the shell waits for. A SIGCONT trap of the user's runs each time it goes on.
+func (h heldShell) hold() (waits bool, mortal []int, children hitList) {
 	var fresh []int
 	var had time.Duration
 	for end := time.Now().Add(spoilLimit); ; {
@@ -146,6 +147,10 @@ func (h heldShell) hold() (waits bool, children hitList) {
 		_ = unix.Kill(h.pid, unix.SIGSTOP)
 		at, now := h.moment()
 		limit := at.better(now)
+		sure := false
+		if mortal, sure = h.mortal(); at == stageWait && sure && len(mortal) == 0 {
+			limit = max(limit, unsureLimit) // what it waited for may have been there until now
+		}
 		if at == stageWait && slices.ContainsFunc(now.fresh, func(pid int) bool { return slices.Contains(fresh, pid) }) {
 			limit = spoilLimit // it waits for a processor
 		}
@@ -154,7 +159,10 @@ func (h heldShell) hold() (waits bool, children hitList) {
 			for pid, c := range now.group {
 				now.group[pid] = hit{c.comm, c.early && at == stageWait}
 			}
-			return at == stageWait && !h.anyCopes(), now.group
+			if at != stageWait {
+				return false, nil, now.group
+			}
+			return !h.anyCopes(), mortal, now.group
 		}
 		step := rand.N(holdEvery + had/8)
 		h.goOnFor(step)
@@ -212,16 +220,26 @@ func (at stage) better(now offspring) time.Duration {
 
 // lost reports whether a shell that waited for a command when it was sent an interrupt will throw
 // it away: there is nothing left of the command, and it has not died of that. Where the shell may
-// have a trap, a child that dies of it too late would look as if it had thrown it away, and the
-// trap would run twice: so it is given time to get a processor.
-func (h heldShell) lost(mayTrap bool) bool {
+// have a trap, which would run twice if that were wrong, it must be sure: in the wait builtin it
+// looks the same when no child lives, and a child that dies of it late has to be given time to get
+// a processor.
+func (h heldShell) lost(waits bool, mortal []int, mayTrap bool) bool {
 	var now offspring
 	over := func() bool { now = h.children(); return now.busy == 0 }
 	if poll(dieLimit, over); mayTrap && now.busy > 0 && h.anyHasYetTo() {
 		poll(turnLimit, func() bool { return !h.anyHasYetTo() })
 		poll(dieLimit, over)
 	}
-	return now.all > 0 && now.ended == now.all && now.interrupted == 0
+	if len(mortal) > 0 {
+		return !slices.ContainsFunc(mortal, func(pid int) bool { return !endedOtherwise(pid) })
+	}
+	return waits && !mayTrap && now.all > 0 && now.ended == now.all && now.interrupted == 0
+}
+
+// endedOtherwise reports whether a child that nobody has waited for yet has ended, and not of SIGINT.
+func endedOtherwise(pid int) bool {
+	st, ok := readStat(pid)
+	return ok && st.state == 'Z' && !(st.died.Signaled() && st.died.Signal() == syscall.SIGINT)
 }
 
 // anyHasYetTo reports whether any child has a SIGINT that it has not come to act upon.
@@ -236,6 +254,21 @@ func (h heldShell) anyCopes() bool {
 		return alive(pid) && (labelOf(pid) == 0 || hasSignal(pid, "SigIgn:", syscall.SIGINT) ||
 			hasSignal(pid, "SigCgt:", syscall.SIGINT) && !h.forked(pid))
 	})
+}
+
+// mortal are the children, also those that have ended, on which SIGINT has its default effect; sure
+// says that all others ignore it. A subshell may have a trap.
+func (h heldShell) mortal() (pids []int, sure bool) {
+	for _, pid := range childrenOf(h.pid) {
+		status, err := readKernel("/proc/" + strconv.Itoa(pid) + "/status")
+		switch {
+		case err != nil, inSet(status, "SigCgt:", syscall.SIGINT):
+			return nil, false
+		case !inSet(status, "SigIgn:", syscall.SIGINT):
+			pids = append(pids, pid)
+		}
+	}
+	return pids, true
 }
 
 // forked reports whether a child is a copy of the shell.

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -93,5 +94,64 @@ func TestInterruptLetsGoOfAShellThatLeaves(t *testing.T) {
 	poll(10*time.Second, func() bool { st, _ := readStat(pid); return st.state == 'S' })
 	if st, _ := readStat(pid); st.state != 'S' || asked != 2 {
 		t.Errorf("in state %c afterwards, asked %d times", st.state, asked)
+	}
+}
+
+// A shell throws an interrupt away that comes when the command it waits for has ended by itself. Where
+// it may have a trap that is only said of one that is sure to: not where what has ended was in the
+// background, or had ways of its own.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, code string
+		sig        syscall.Signal // what ends it; 0: it does so by itself
+		want       bool
+	}{
+		{"by itself", "sleep 1000 & cat FIFO", 0, true},
+		{"of another signal", "sleep 1000 & cat FIFO", unix.SIGTERM, true},
+		{"of the interrupt", "sleep 1000 & cat FIFO", unix.SIGINT, false},
+		{"in the background", "cat FIFO & wait", 0, false},
+		{"a subshell", "(read <FIFO)", 0, false},
+		{"with a handler", `bash -c 'trap "exit 3" INT; read <FIFO'`, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			fifo := t.TempDir() + "/fifo"
+			if err := unix.Mkfifo(fifo, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("bash", "--norc", "--noediting", "-i")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			cmd.Stdin = strings.NewReader("set +m\ntrap : INT\n" + strings.ReplaceAll(c.code, "FIFO", fifo) + "\n")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			pid := cmd.Process.Pid
+			defer func() {
+				_ = unix.Kill(-pid, unix.SIGKILL)
+				_ = cmd.Wait()
+			}()
+			w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // once it is being read
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			sh := heldShell{pid, "bash", func() bool { return false }}
+			poll(10*time.Second, func() bool { st, _ := readStat(pid); return st.state == 'S' })
+			waits, mortal, _ := sh.hold()
+			if sh.stage() != stageWait || sh.lost(waits, mortal, true) {
+				t.Fatalf("in stage %d, lost %t", sh.stage(), sh.lost(waits, mortal, true))
+			}
+			children := childrenOf(pid)
+			last := children[len(children)-1]
+			if c.sig != 0 {
+				_ = unix.Kill(last, c.sig)
+			}
+			w.Close()
+			poll(10*time.Second, func() bool { return !alive(last) })
+			if got := sh.lost(waits, mortal, true); got != c.want {
+				t.Errorf("lost %t, want %t", got, c.want)
+			}
+		})
 	}
 }
