@@ -32,8 +32,9 @@ var (
 	// which those do other in the driver's own line than where code is sourced.
 	telling = []string{"()", "( ", "(\t", "function", "alias", "ALIASES", "shopt", "set -", "errexit", "xtrace"}
 
-	// ownTelling asks by itself where it stands.
-	ownTelling = []string{"$_", "$?", "LINENO", "FUNCNAME", "BASH_"}
+	// ownTelling asks by itself where it stands, or evaluates what it is given, where there may be any
+	// code.
+	ownTelling = []string{"$_", "$?", "LINENO", "FUNCNAME", "BASH_", "RANDOM", "OPTIND", "HISTCMD", "SECONDS"}
 
 	// meddling may disable or replace what quickLine is made of, keep the shell from having its own
 	// stdout back after the code, leave it too few descriptors, or give the user prompts.
@@ -69,8 +70,10 @@ func tellsAs(variable string) bool { return strings.HasPrefix(variable, "BASHOPT
 
 // plainBuiltins neither start a child nor wait for one, nor leave the code. In a line that it has read
 // itself bash is more interactive than in a file that it sources: it would say on the code's stderr
-// that it exits, or when a child has died of a signal that there is no terminal.
-var plainBuiltins = []string{":", "cd", "dirs", "echo", "export", "false", "let", "popd", "printf", "pushd", "pwd", "shift", "test", "true", "type", "umask", "unset"}
+// that it exits, or when a child has died of a signal that there is no terminal. Nor do they look at
+// their stdin, which is the driver's there. That leaves out what evaluates an arithmetic expression
+// or a subscript, in which there may be a command: let, and of some versions printf -v and unset.
+var plainBuiltins = []string{":", "cd", "dirs", "echo", "export", "false", "popd", "pushd", "pwd", "shift", "true", "type", "umask"}
 
 // plainCommand reports whether code, which has no blanks around it, is assignments or one of
 // plainBuiltins, in plain words. Such code can stand in the driver's own line: it is free of syntax

@@ -54,6 +54,7 @@ func TestPlainCommandsAreNothingSpecial(t *testing.T) {
 		{"sh -c 'kill -TERM $$' & p=$!; sleep 0.1; :", "wait $p"},
 		{"BASH_ALIASES[echo]='echo hi #'; :", "echo a", "BASH_ALIASES[true]='exit 3'; :", "true"},
 		{"echo 'cd() { echo in $FUNCNAME; exit 3; }' >lib; :", "2>/dev/null . ./lib", "cd", "echo alive"},
+		{`x='a[$(cat >/dev/null; echo 0)]'`, "let x", "printf -v $x a", "OPTIND=x", "HISTCMD=x", "unset $x", "export $x=1", "echo $a"},
 		{"export 1 x", "unset UID", "printf %d x", "test 1 -eq x", "type nosuch cd", "shift -1", "let 1/0", "umask 9"},
 		{"echo a\r", "true\r", "true\u00a0", "\ttrue \n\n", "true \v"},
 		{"if", "then x", "fi", "time\n", "echo $_", "echo $?"},
