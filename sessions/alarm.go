@@ -5,7 +5,7 @@ import "time"
 // An alarm is a timer that may ring too early, and is therefore seldom set: to begin a timer
 // that is due before all others wakes a thread of the runtime, and a session would do that
 // several times in each run. Whoever hears it looks at what is due, if anything, and sets it
-// again. The zero value is ready; one goroutine uses it.
+// again. The zero value is ready; whoever has the session's turn uses it.
 type alarm struct {
 	timer *time.Timer
 	at    time.Time // when it rings; zero: it does not

@@ -22,7 +22,7 @@ import (
 // 5.14). No controller is used. nil is no cgroup, and every method takes it.
 type cgroup struct {
 	path  string
-	procs *os.File // cgroup.procs, once holdsOnly has been called; the caller's goroutine alone has it
+	procs *os.File // cgroup.procs, once holdsOnly has been called; for who has the session's turn
 }
 
 // newCgroup makes the server's, below the one this process is in. It is nil where that

@@ -156,10 +156,7 @@ func (s *Session) askState(ctx context.Context) (idleState, error) {
 	}
 	s.asking = answer
 	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.rouse()
 	select {
 	case i := <-answer:
 		return i, i.err

@@ -53,7 +53,7 @@ func (s *Session) Interrupt(runID string, force bool) error {
 	s.active = time.Now()
 	r.interrupts++
 	r.force = r.force || force
-	r.wake()
+	s.rouse()
 	return nil
 }
 
@@ -120,6 +120,6 @@ func (s *Session) cancelLocked(r *Run) {
 		fallthrough // it is between the queue and the shell
 	case RunRunning:
 		r.canceled = true
-		r.wake()
+		s.rouse()
 	}
 }

@@ -19,7 +19,8 @@
 // set -u. Reports carry the number of the run, so that one too many does no harm. In a session
 // none of whose code can have meddled with what the lines are made of, as far as its words tell,
 // they are shorter, E is on the shell's own stdout, and the second is said only where E does not
-// come at once; a plain command stands in the line itself there: see hints.go and shell.quickLine.
+// come at once; a plain command, which reads and starts nothing, stands in the line itself there, and
+// has no stdin of its own: see hints.go and shell.quickLine.
 //
 // What is on the path of every run is there for a reason: see shell.lines for what a report
 // takes, openFIFO and alarm for what wakes whom, codeFile and Session.rest for what is kept
@@ -28,11 +29,15 @@
 // # States and goroutines
 //
 // A run moves queued → running → finished, a session live → ending → ended; neither ever
-// moves back. Each session has one goroutine (loop) that owns its shell: it takes runs from
-// the queue, hands them over, waits for their end, climbs the kill ladder, saves the state
-// and replaces the shell. Nobody else writes to the shell; others set what they want under
-// Session.mu and wake it. Beside it there are, each waited for by whoever started it: one
-// goroutine per pipe that is read (pipe.loop), one that waits for the shell's death, and
+// moves back. Each session has one goroutine (loop) that sees to its shell: it takes runs from
+// the queue, hands them over, notices their end, climbs the kill ladder, saves the state
+// and replaces the shell. Others set what they want under Session.mu and wake it. Where nothing
+// has to be waited for, who submits a run hands it over himself, and the goroutine that has read
+// the report ends it: waking another takes as long as a builtin. Whoever is at the shell has
+// Session.turn, and so the Session's fields beside those of Session.mu; loop gives it away only
+// while it sleeps, all others only try to get it and keep it no longer than a run takes to hand
+// over or to write down (turn.go). Beside loop there are, each waited for by whoever started it:
+// one goroutine per pipe that is read (pipe.loop), one that waits for the shell's death, and
 // while a run has a stdin, one that feeds it. The Manager has one that reaps idle sessions
 // and cuts stalled readers off.
 //
@@ -41,9 +46,10 @@
 // offers that (Reader.Deliver): waking another goroutine takes longer than all else that a
 // keystroke's echo needs here.
 //
-// Locks are taken in the order Session.mu, journal.mu; neither is held across a read, a write
-// or a wait. pipe.mu is held from reading bytes to having them in the journal, stdin.mu while
-// input is written to a FIFO that does not block, stdinPump.mu before it.
+// Locks are taken in the order Session.turn, Session.mu, journal.mu; the last two are not held
+// across a read, a write or a wait. pipe.mu, which comes after Session.turn too, is held from
+// reading bytes to having them in the journal, stdin.mu while input is written to a FIFO that does
+// not block, stdinPump.mu before it.
 //
 // # The end of a run
 //

@@ -13,17 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An execution is the session's goroutine at work on one run. The session's alarm rings for
-// the nearest of the moments in it.
+// An execution is the work on one run, from the queue to its end. The session's alarm rings for the
+// nearest of the moments in it.
 type execution struct {
-	s  *Session
-	r  *Run
-	sh *shell
-	n  uint64
+	s    *Session
+	r    *Run
+	n    uint64
+	from time.Time // when it was taken from the queue
+	sh   *shell
+	pump *stdinPump // nil: it reads no stdin
 
 	said      int       // bytes of command lines
 	first     int       // of them, those of the lines that run the code
 	quick     bool      // it is quickLine that runs the code
+	plain     bool      // a plain command, which starts nothing and reads nothing
 	guard     bool      // its second line has not been said
 	unheard   bool      // there was no shell any more to say them to
 	began     time.Time // when they were said
@@ -50,15 +53,85 @@ type execution struct {
 	events    []RunEvent
 }
 
-// execute runs one run from its place at the head of the queue to its end.
-func (s *Session) execute(r *Run) {
-	began := time.Now()
-	x := &execution{s: s, r: r, n: r.Number()}
-	o, err := x.run()
-	if err != nil {
-		s.log.Error("run could not be started", "run_id", r.ID(), "error", err)
-		o = outcome{reason: ReasonRefused, refusal: ErrRuntime, detail: "the run could not be started: " + plainError(err)}
+func (s *Session) newExecution(r *Run) *execution {
+	return &execution{s: s, r: r, n: r.Number(), from: time.Now()}
+}
+
+// begin gives a run from the head of the queue to the shell, having made both ready.
+func (s *Session) begin(r *Run) {
+	x := s.newExecution(r)
+	switch o, err := x.prepare(); {
+	case err != nil:
+		s.concludeFailed(x, err)
+	case o != nil:
+		s.conclude(x, *o)
+	default:
+		s.give(x)
 	}
+}
+
+// give is begin for a run that needs nothing made ready.
+func (s *Session) give(x *execution) {
+	if s.start(x.r) {
+		s.conclude(x, outcome{reason: ReasonCanceled})
+		return
+	}
+	s.hand(x)
+}
+
+// hand gives a run that has started to the shell.
+func (s *Session) hand(x *execution) {
+	if err := x.dispatch(); err != nil {
+		s.concludeFailed(x, err)
+		return
+	}
+	s.running = x
+}
+
+// attend ends the run that is on, or begins it anew, or does what is due.
+func (s *Session) attend() {
+	x := s.running
+	o, over := x.look()
+	switch {
+	case !over:
+	case x.neverBegan() && x.stopping == "" && !s.endingNow():
+		s.running = nil
+		s.again(x)
+	default:
+		s.conclude(x, o)
+	}
+}
+
+// again gives a run to another shell: an idle one can end at any time, and no run is to notice.
+func (s *Session) again(x *execution) {
+	x.pump.stop()
+	x.pump = nil
+	s.unenv = "" // it has not come to have the run's environment
+	s.replaceShell(x.death)
+	x.death = death{}
+	if s.sh != nil && x.r.req.Cwd != "" {
+		if failed := s.changeDir(x.r); failed != nil {
+			s.conclude(x, *failed)
+			return
+		}
+	}
+	if s.sh == nil {
+		s.concludeFailed(x, errors.New("no shell"))
+		return
+	}
+	s.hand(x)
+}
+
+func (s *Session) concludeFailed(x *execution, err error) {
+	s.log.Error("run could not be started", "run_id", x.r.ID(), "error", err)
+	s.conclude(x, outcome{reason: ReasonRefused, refusal: ErrRuntime, detail: "the run could not be started: " + plainError(err)})
+}
+
+// conclude writes the end of a run down, and makes ready for the next what can be at once.
+func (s *Session) conclude(x *execution, o outcome) {
+	r := x.r
+	s.running = nil
+	x.pump.stop()
 	o.events = x.events
 	s.drainOut()
 	s.mu.Lock()
@@ -69,11 +142,13 @@ func (s *Session) execute(r *Run) {
 	s.logEnd(r)
 	s.retireOut()
 	if !s.dirty {
-		s.dirty, s.dirtySince = true, began
+		s.dirty, s.dirtySince = true, x.from
 	}
 	if x.death.cause != "" && !s.endingNow() {
 		s.replaceShell(x.death)
 	}
+	s.rested = time.Now()
+	s.alarm.by(checkpointDelay)
 }
 
 func (s *Session) endingNow() bool {
@@ -85,55 +160,20 @@ func (s *Session) endingNow() bool {
 	}
 }
 
-func (x *execution) run() (outcome, error) {
-	s, r := x.s, x.r
+// prepare makes the shell ready and moves it where the run wants to be. o is how the run has ended
+// over that, nil where it can go on.
+func (x *execution) prepare() (o *outcome, err error) {
+	s := x.s
 	if err := s.readyShell(); err != nil {
-		return outcome{}, err
+		return nil, err
 	}
 	if s.endingNow() {
-		return outcome{reason: ReasonSessionClosed}, nil
+		return &outcome{reason: ReasonSessionClosed}, nil
 	}
-	if r.req.Cwd != "" {
-		if failed := s.changeDir(r); failed != nil {
-			return *failed, nil
-		}
+	if x.r.req.Cwd != "" {
+		return s.changeDir(x.r), nil
 	}
-	if s.start(r) {
-		return outcome{reason: ReasonCanceled}, nil
-	}
-	for {
-		o, again, err := x.try()
-		if err != nil || !again {
-			return o, err
-		}
-		s.unenv = "" // it has not come to have the run's environment
-		s.replaceShell(x.death)
-		x.death = death{}
-		if s.sh != nil && r.req.Cwd != "" {
-			if failed := s.changeDir(r); failed != nil {
-				return *failed, nil
-			}
-		}
-		if s.sh == nil {
-			return outcome{}, errors.New("no shell")
-		}
-	}
-}
-
-// try gives the run to the shell and waits for its end. again says that the shell died
-// without having begun it: an idle shell can end at any time, and no run is to notice.
-func (x *execution) try() (o outcome, again bool, err error) {
-	x.sh = x.s.sh
-	x.asked, x.idle, x.quick, x.guard = false, time.Time{}, false, false
-	pump, err := x.dispatch()
-	if pump != nil {
-		defer pump.stop()
-	}
-	if err != nil {
-		return outcome{}, false, err
-	}
-	o = x.wait()
-	return o, x.neverBegan() && x.stopping == "" && !x.s.endingNow(), nil
+	return nil, nil
 }
 
 // neverBegan reports whether the shell died without having read what it was told.
@@ -157,30 +197,37 @@ func (s *Session) start(r *Run) (canceled bool) {
 		r.info.First, info.First = pos, pos
 	})
 	close(r.started)
+	if r.interrupts > 0 {
+		s.rouse() // it was asked for before there was anything to do about it
+	}
 	return false
 }
 
 // dispatch hands the code to the shell.
-func (x *execution) dispatch() (*stdinPump, error) {
-	s, r, sh := x.s, x.r, x.sh
+func (x *execution) dispatch() error {
+	s, r, sh := x.s, x.r, x.s.sh
+	x.sh = sh
+	x.asked, x.idle, x.quick, x.plain, x.guard = false, time.Time{}, false, false, false
+	s.dropEnv()
 	if err := s.outPipes(x.n); err != nil {
-		return nil, err
+		return err
 	}
 	h := handover{stdin: os.DevNull, stdout: s.outPath[0], stderr: s.outPath[1], env: r.req.Env,
 		status: s.status, opts: s.opts, tmout: s.tmout, prompt: s.prompt, rearm: s.rearm, debug: s.debugTrap(), returns: s.mayTrapReturn()}
-	var pump *stdinPump
 	if r.stdin != nil {
 		h.stdin = filepath.Join(s.dir, "i"+strconv.FormatUint(x.n, 10))
-		if err := unix.Mkfifo(h.stdin, 0o600); err != nil {
-			return nil, err
-		}
-		pump = startStdinPump(h.stdin, r.stdin)
 	}
 	_, s.tmoutLent = r.req.Env["TMOUT"]
 	script, lines := x.compose(h, sh.forget())
+	if r.stdin != nil && !x.plain {
+		if err := unix.Mkfifo(h.stdin, 0o600); err != nil {
+			return err
+		}
+		x.pump = startStdinPump(h.stdin, r.stdin)
+	}
 	if script != nil {
 		if err := s.code.write(script); err != nil {
-			return pump, err
+			return err
 		}
 	}
 	if len(r.req.Env) > 0 {
@@ -190,7 +237,7 @@ func (x *execution) dispatch() (*stdinPump, error) {
 		s.unenvs++ // the shell may not have come to the last one yet
 		s.unenv = "unenv" + strconv.Itoa(s.unenvs%2)
 		if err := writeFile(filepath.Join(s.dir, s.unenv), sh.unenv(r.req.Env)); err != nil {
-			return pump, err
+			return err
 		}
 	}
 	if err := s.runLabel(x.n).attach(sh.pid); err != nil {
@@ -204,7 +251,13 @@ func (x *execution) dispatch() (*stdinPump, error) {
 	x.said, x.began, x.unheard = 0, time.Now(), false
 	x.say(lines)
 	x.first = x.said
-	return pump, nil
+	now := time.Now()
+	if r.timeout > 0 {
+		x.deadline = now.Add(r.timeout)
+	}
+	x.watch = now.Add(watchEvery)
+	s.alarm.by(x.nearest(now))
+	return nil
 }
 
 // compose makes the script of a run, nil where there is none, and the lines that run it. The shell
@@ -224,7 +277,8 @@ func (x *execution) compose(h handover, complained bool) (script []byte, lines s
 	sh.listen()
 	x.quick, x.guard = true, true
 	if line := strings.Trim(code, " \t\n"); h.bare() && !s.tells && plainCommand(line) {
-		return nil, sh.quickLine(x.n, "{ "+line+"; }"+h.redirects())
+		x.plain = true
+		return nil, sh.quickLine(x.n, "{ "+line+"; }"+h.outputs())
 	}
 	return sh.script(code, h), h.before() + sh.quickLine(x.n, sh.goes+" && ((1))")
 }
@@ -267,44 +321,30 @@ func (x *execution) askLine() string {
 	return x.sh.report("T", x.n, status, `"$_"`)
 }
 
-// wait sees the run to its end.
-func (x *execution) wait() outcome {
+// look tells how the run has ended, if it has, or does what is due.
+func (x *execution) look() (o outcome, over bool) {
+	rogue := x.sh.tookRogue()
+	x.rogue = x.rogue || rogue && x.sent()
+	if o, ended := x.reported(x.sh.told()); ended {
+		return o, true
+	}
+	if rogue {
+		x.interrupt = x.interrupt || x.sent() // it was wasted on the child
+		x.asked, x.idle = false, time.Time{}
+		x.s.needSync = true
+	}
+	x.asks()
+	switch {
+	case x.s.endingNow():
+		x.s.endProcesses()
+		return outcome{reason: ReasonSessionClosed}, true
+	case x.sh.dead():
+		return x.shellGone(), true
+	}
 	now := time.Now()
-	if x.r.timeout > 0 {
-		x.deadline = now.Add(x.r.timeout)
-	}
-	x.watch = now.Add(watchEvery)
-	for {
-		x.s.alarm.by(x.nearest(now))
-		select {
-		case <-x.sh.notify:
-			rogue := x.sh.tookRogue()
-			x.rogue = x.rogue || rogue && x.sent()
-			if o, ended := x.reported(x.sh.told()); ended {
-				return o
-			}
-			if !rogue {
-				continue
-			}
-			x.interrupt = x.interrupt || x.sent() // it was wasted on the child
-			x.asked, x.idle = false, time.Time{}
-			x.s.needSync = true
-		case <-x.sh.exited:
-			if x.s.endingNow() {
-				return outcome{reason: ReasonSessionClosed}
-			}
-			return x.shellGone()
-		case <-x.s.ending:
-			x.s.endProcesses()
-			return outcome{reason: ReasonSessionClosed}
-		case <-x.r.poke:
-			x.asks()
-		case <-x.s.alarm.c():
-			x.s.alarm.rang()
-		}
-		now = time.Now()
-		x.climb(now)
-	}
+	x.climb(now)
+	x.s.alarm.by(x.nearest(now))
+	return outcome{}, false
 }
 
 // reported looks for the report of this run.

@@ -18,70 +18,102 @@ const (
 	answerLimit = 5 * time.Second
 )
 
-// loop is the session's goroutine: it owns the shell from the first to the last and runs
-// one thing at a time.
+// loop is the session's goroutine: it does what takes waiting, from the first to the last. It
+// begins with the session's turn.
 func (s *Session) loop() {
 	defer close(s.done)
 	s.alarm.by(0)
 	defer s.alarm.stop()
-	var rested time.Time // since when nothing was run
 	for {
-		if r := s.nextRun(); r != nil {
-			s.execute(r)
-			rested = time.Now()
-			s.alarm.by(checkpointDelay)
-			continue
-		}
-		s.answerState()
-		var said <-chan struct{}
-		var gone <-chan struct{}
-		if s.sh != nil {
-			said, gone = s.sh.notify, s.sh.exited
-		}
-		select {
-		case <-s.wake:
-		case <-said:
-			s.sh.take() // reports that came twice
-		case <-gone:
-			if s.endingNow() { // it is we who ended it
-				s.shutDown()
-				return
+		for s.running == nil {
+			r := s.nextRun()
+			if r == nil {
+				s.answerState()
+				break
 			}
+			s.begin(r)
+		}
+		rang := s.sleep()
+		switch {
+		case s.running != nil:
+			s.attend()
+		case s.endingNow():
+			s.shutDown()
+			return
+		case s.sh != nil && s.sh.dead():
 			s.replaceShell(s.autopsy(0))
 			s.alarm.by(checkpointDelay)
-		case <-s.alarm.c():
-			s.alarm.rang()
-			if left := checkpointDelay - time.Since(rested); left > 0 {
+		case rang:
+			if left := checkpointDelay - time.Since(s.rested); left > 0 {
 				s.alarm.by(left)
 			} else {
 				s.saveState()
 				s.rest()
 			}
-		case <-s.ending:
-			s.shutDown()
-			return
+		case s.sh != nil:
+			s.sh.take() // reports that came twice
 		}
 	}
 }
 
-// mustSave reports whether the state is to be saved before the next run: some of it is that old,
-// or the run might end the shell in a way that keeps it from telling its state.
-func (s *Session) mustSave() bool {
-	if !s.dirty || s.unsure || time.Since(s.dirtySince) > checkpointEvery {
-		return s.dirty
+// sleep gives the session's turn away until there is something to do, and reports whether it was
+// the alarm that said so.
+func (s *Session) sleep() (rang bool) {
+	var said, gone <-chan struct{}
+	if s.sh != nil {
+		said, gone = s.sh.notify, s.sh.exited
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.queue) > 0 && (s.ownExit || mentions(s.queue[0].req.Code, ending))
+	alarm := s.alarm.c()
+	s.turn.Unlock()
+	defer func() {
+		s.turn.Lock()
+		if rang {
+			s.alarm.rang()
+		}
+	}()
+	select {
+	case <-s.wake:
+	case <-said:
+	case <-gone:
+	case <-alarm:
+		rang = true
+	case <-s.ending:
+	}
+	return rang
+}
+
+// rouse has loop look what there is to do.
+func (s *Session) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 // nextRun takes the first run out of the queue, having saved the state first if need be.
 func (s *Session) nextRun() *Run {
-	if s.mustSave() {
+	s.mu.Lock()
+	save := s.mustSaveLocked()
+	s.mu.Unlock()
+	if save {
 		s.saveState()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.takeLocked()
+}
+
+// mustSaveLocked reports whether the state is to be saved before the next run: some of it is that
+// old, or the run might end the shell in a way that keeps it from telling its state.
+func (s *Session) mustSaveLocked() bool {
+	if !s.dirty || s.unsure || time.Since(s.dirtySince) > checkpointEvery {
+		return s.dirty
+	}
+	return len(s.queue) > 0 && (s.ownExit || mentions(s.queue[0].req.Code, ending))
+}
+
+// takeLocked takes the first run out of the queue; nil: there is none, or it will not run.
+func (s *Session) takeLocked() *Run {
 	if s.isEnding || len(s.queue) == 0 {
 		return nil
 	}
@@ -94,7 +126,7 @@ func (s *Session) nextRun() *Run {
 }
 
 // shutDown ends everything in order: the processes, so that nothing more can be written;
-// the runs, the one that was on already having been ended by execute; then, once asked
+// the runs, the one that was on already having been ended by attend; then, once asked
 // for, the session itself.
 func (s *Session) shutDown() {
 	s.endProcesses()

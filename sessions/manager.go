@@ -323,6 +323,7 @@ func (m *Manager) newSession(cwd string, env []string) (*Session, error) {
 		byID: map[string]*Run{}, dirty: true, fresh: slices.Equal(env, m.env), completing: make(chan struct{}, 1),
 		meddled: slices.ContainsFunc(env, meddlesAs), tells: slices.ContainsFunc(env, tellsAs),
 	}
+	s.turn.Lock() // it is its maker's, and then loop's
 	s.code.path = filepath.Join(s.dir, codeName)
 	s.cgroup = m.cgroup.child(s.seq)
 	s.journal.gapInfo, s.journal.observer = s.gapInfo, m.cfg.Observer

@@ -27,7 +27,7 @@ type pipe struct {
 	late   bool // the next EOF is the end: nobody will open the FIFO again
 }
 
-// An outlet is where what is read from a pipe goes. A shell's own has a sink alone.
+// An outlet is where what is read from a pipe goes. Only a run's output can be held back.
 type outlet struct {
 	sink    func(b []byte) (kept bool) // called under pipe.mu; kept: the buffer is the sink's now
 	room    func() <-chan struct{}     // nil: reading is never held back

@@ -9,6 +9,11 @@ import (
 	"time"
 )
 
+// steady reports whether there is a shell that a run can be given as it is.
+func (s *Session) steady() bool {
+	return s.sh != nil && s.sh.ctl.linked() && !s.sh.dead() && !s.meddled && !s.needSync
+}
+
 // readyShell sees to it that there is a shell to give a run to.
 func (s *Session) readyShell() error {
 	if s.sh != nil && !s.sh.ctl.linked() {

@@ -101,8 +101,7 @@ type Run struct {
 	req     RunRequest        // Code, Env, StdinText and Context are dropped at the end
 	started chan struct{}
 	done    chan struct{}
-	poke    chan struct{} // wakes the session's goroutine: something below was asked
-	stdin   *stdin        // nil when none was asked for
+	stdin   *stdin // nil when none was asked for
 
 	// Guarded by s.mu.
 	info       RunInfo
@@ -231,11 +230,4 @@ func (r *Run) StdinTaken() (n uint64, changed <-chan struct{}) {
 		return 0, c
 	}
 	return r.stdin.progress()
-}
-
-func (r *Run) wake() {
-	select {
-	case r.poke <- struct{}{}:
-	default:
-	}
 }

@@ -116,8 +116,11 @@ type handover struct {
 
 // redirects is where the code reads and writes.
 func (h handover) redirects() string {
-	return " 0<" + quote(h.stdin) + " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr)
+	return " 0<" + quote(h.stdin) + h.outputs()
 }
+
+// outputs is redirects for code that does not read.
+func (h handover) outputs() string { return " 1>" + quote(h.stdout) + " 2>" + quote(h.stderr) }
 
 // bare reports whether there is nothing to be done before the code of a quick run but to redirect
 // it, and no RETURN trap that a script would set off: $? is what it is to be by itself. $_ is not.

@@ -40,7 +40,7 @@ type Info struct {
 // A Session is one persistent shell, the queue of runs for it, and the journal of all that
 // happened. Its methods may be called from any goroutine and none waits for the shell.
 //
-// One goroutine, loop, owns the shell: see the package documentation.
+// One goroutine, loop, sees to the shell: see the package documentation.
 type Session struct {
 	m       *Manager
 	id      string
@@ -78,10 +78,15 @@ type Session struct {
 	pid      int            // of the shell
 	asking   chan idleState // a completion waits for the state
 
-	// The rest belongs to loop.
+	// turn is held by who works with the shell: loop while it is awake, and in passing who submits
+	// a run or reads a report, so that nobody need be woken for that. Nobody but loop waits for it
+	// or, having it, for the shell. The rest is for who holds it.
+	turn       sync.Mutex
 	sh         *shell
-	code       codeFile // of the current run
-	out        [2]*pipe // stdout and stderr of the current run
+	running    *execution // nil: nothing is with the shell
+	rested     time.Time  // since when
+	code       codeFile   // of the current run
+	out        [2]*pipe   // stdout and stderr of the current run
 	outPath    [2]string
 	outOwner   [2]*atomic.Uint64 // the number of the run that writes to out
 	late       []*pipe           // of earlier runs, held by processes that live on

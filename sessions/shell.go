@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ const ownOutput = 1 << 20
 // FIFO that is opened anew for each, or on its own stdout where nothing of the user's can write
 // to that; what else is there, and on its own stderr, is thrown away but for the last words.
 //
-// All methods are for the session's goroutine alone. What the shell says arrives in
+// All methods are for who has the session's turn. What the shell says arrives in
 // reports after notify; its death closes exited.
 type shell struct {
 	dir       string
@@ -33,7 +34,8 @@ type shell struct {
 	pid       int
 	in        *os.File // commands
 	ctl       *pipe
-	own       [2]*pipe // its own stdout and stderr
+	own       [2]*pipe    // its own stdout and stderr
+	news      atomic.Bool // there are reports that nobody was told of
 	notify    chan struct{}
 	exited    chan struct{}
 
@@ -57,6 +59,7 @@ type shell struct {
 func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 	sh := &shell{dir: s.dir, lib: s.m.driver.dir, goes: goes(s.dir), control: control(s.dir),
 		processes: s.processes(), ownParser: reportParser{most: maxOwnReport}, notify: make(chan struct{}, 1), exited: make(chan struct{})}
+	heard := func(prompt bool) { s.heardFrom(sh, prompt) }
 	cmdR, cmdW, err := newPipePair()
 	if err != nil {
 		return nil, fmt.Errorf("make command pipe: %w", err)
@@ -74,12 +77,12 @@ func (s *Session) spawnShell(dir string, env []string) (*shell, error) {
 		_ = unix.SetNonblock(w, false)
 		_ = unix.SetNonblock(r, true)
 		files = append(files, uintptr(w))
-		if sh.own[i], err = newPipe(r, noFile, "own", s.m.buffers, outlet{sink: sh.ownSink(i)}); err != nil {
+		if sh.own[i], err = newPipe(r, noFile, "own", s.m.buffers, outlet{sink: sh.ownSink(i), deliver: heard}); err != nil {
 			sh.close()
 			return nil, fmt.Errorf("read shell's own pipe: %w", err)
 		}
 	}
-	if sh.ctl, err = openFIFO(filepath.Join(s.dir, "c"), s.m.buffers, outlet{sink: sh.feed}); err != nil {
+	if sh.ctl, err = openFIFO(filepath.Join(s.dir, "c"), s.m.buffers, outlet{sink: sh.feed, deliver: heard}); err != nil {
 		sh.close()
 		return nil, err
 	}
@@ -250,11 +253,15 @@ func (sh *shell) hearLocked(p *reportParser, b []byte) {
 		default:
 			sh.reports = append(sh.reports, r)
 		}
-		select {
-		case sh.notify <- struct{}{}:
-		default:
-		}
+		sh.news.Store(true)
 	})
+}
+
+// calm reports whether nothing but the shell itself has reported.
+func (sh *shell) calm() bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return !sh.rogue
 }
 
 // endRogue ends a child of the shell that reports in its place. An interrupt that reaches

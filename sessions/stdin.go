@@ -265,6 +265,9 @@ func (p *stdinPump) loop() {
 // stop ends the pump, wherever it is, waits for it and removes the FIFO. What was not taken
 // stays in the stdin.
 func (p *stdinPump) stop() {
+	if p == nil {
+		return
+	}
 	defer os.Remove(p.path)
 	close(p.quit)
 	p.mu.Lock()

@@ -18,6 +18,14 @@ func (s *Session) Submit(req RunRequest) (run *Run, created bool, err error) {
 	if req.ID == "" {
 		req.ID = uuid.NewString()
 	}
+	run, created, err = s.enqueue(req)
+	if created {
+		s.launch()
+	}
+	return run, created, err
+}
+
+func (s *Session) enqueue(req RunRequest) (run *Run, created bool, err error) {
 	sum := codeSum(req.Code)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,10 +55,6 @@ func (s *Session) Submit(req RunRequest) (run *Run, created bool, err error) {
 	s.queue = append(s.queue, r)
 	s.rememberLocked(r)
 	s.active = r.queued
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
 	return r, true, nil
 }
 
@@ -70,7 +74,7 @@ func (s *Session) newRunLocked(req RunRequest, sum [32]byte) *Run {
 	_, end := s.journal.bounds()
 	r := &Run{
 		s: s, req: req, sum: sum, from: end, queued: time.Now(), tethered: req.Tethered, timeout: req.Timeout,
-		started: make(chan struct{}), done: make(chan struct{}), poke: make(chan struct{}, 1),
+		started: make(chan struct{}), done: make(chan struct{}),
 		info: RunInfo{ID: req.ID, Number: s.next, State: RunQueued, Code: code, CodeTruncated: cut, By: req.By, Cwd: s.cwd, First: end},
 	}
 	if limit := s.m.cfg.RunTimeout; limit > 0 && (r.timeout == 0 || r.timeout > limit) {
