@@ -108,6 +108,14 @@ func (a *api) postRun(w http.ResponseWriter, r *http.Request) error {
 	}
 	req := in.request()
 	req.Context = r.Context()
+	var reader *sessions.Reader
+	if _, unknown := s.Run(in.RunID); unknown != nil && !in.Detach {
+		// Before the run can begin, which nobody holds back without a reader.
+		if reader, err = attachToRun(s, r, nil, in.RunID != ""); err != nil {
+			return err
+		}
+		defer reader.Close()
+	}
 	run, created, err := s.Submit(req)
 	if err != nil {
 		return err
@@ -121,9 +129,12 @@ func (a *api) postRun(w http.ResponseWriter, r *http.Request) error {
 	}
 	if created {
 		resume = nil
+	} else if reader != nil { // somebody else was quicker
+		reader.Close()
+		reader = nil
 	}
 	stream := !listed(r.Header, "Accept", "application/json") || wantsStream(r)
-	return a.answerRun(w, r, &reading{session: s, run: run, after: resume, stream: stream, lasting: in.RunID != ""})
+	return a.answerRun(w, r, &reading{session: s, run: run, reader: reader, after: resume, stream: stream, lasting: in.RunID != ""})
 }
 
 func wantsStream(r *http.Request) bool { return listed(r.Header, "Accept", "text/event-stream") }
@@ -132,9 +143,10 @@ func wantsStream(r *http.Request) bool { return listed(r.Header, "Accept", "text
 type reading struct {
 	session *sessions.Session
 	run     *sessions.Run
-	after   *uint64 // it goes on from there; nil: from the beginning
-	stream  bool    // or as one object
-	lasting bool    // the client knows the run's id beforehand, and can come back to it
+	reader  *sessions.Reader // from the beginning; nil: there is none yet
+	after   *uint64          // it goes on from there; nil: from the beginning
+	stream  bool             // or as one object
+	lasting bool             // the client knows the run's id beforehand, and can come back to it
 }
 
 // from is where in the journal it begins.
@@ -153,13 +165,11 @@ func (a *api) answerRun(w http.ResponseWriter, r *http.Request, d *reading) erro
 	release, cut := d.run.Hold(), false
 	defer func() { release(cut) }()
 	from := d.from()
-	opts := sessions.AttachOptions{After: &from, Viewer: ViewOnly(r), By: door, Unhurried: true}
-	if d.lasting {
-		opts.Lag = nearEnd
-	}
-	reader, _, err := d.session.Attach(opts)
-	if err != nil {
-		return err
+	reader, err := d.reader, error(nil)
+	if reader == nil {
+		if reader, err = attachToRun(d.session, r, &from, d.lasting); err != nil {
+			return err
+		}
 	}
 	defer reader.Close()
 	if d.lasting {
@@ -174,6 +184,16 @@ func (a *api) answerRun(w http.ResponseWriter, r *http.Request, d *reading) erro
 		f.expect(d.session, a.absence)
 	}
 	return err
+}
+
+// attachToRun adds a reader for who reads a run, from a position on; nil: from now on.
+func attachToRun(s *sessions.Session, r *http.Request, from *uint64, lasting bool) (*sessions.Reader, error) {
+	opts := sessions.AttachOptions{After: from, Viewer: ViewOnly(r), By: door, Unhurried: true}
+	if lasting {
+		opts.Lag = nearEnd
+	}
+	reader, _, err := s.Attach(opts)
+	return reader, err
 }
 
 // hasLeft reports whether the client of a request that is being answered is gone.
