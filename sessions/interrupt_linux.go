@@ -147,9 +147,11 @@ func (h heldShell) hold() (waits bool, mortal []int, children hitList) {
 		_ = unix.Kill(h.pid, unix.SIGSTOP)
 		at, now := h.moment()
 		limit := at.better(now)
-		sure := false
-		if mortal, sure = h.mortal(); at == stageWait && sure && len(mortal) == 0 {
-			limit = max(limit, unsureLimit) // what it waited for may have been there until now
+		if mortal = nil; at == stageWait {
+			var sure bool
+			if mortal, sure = h.mortal(); sure && len(mortal) == 0 {
+				limit = max(limit, unsureLimit) // what it waited for may have been there until now
+			}
 		}
 		if at == stageWait && slices.ContainsFunc(now.fresh, func(pid int) bool { return slices.Contains(fresh, pid) }) {
 			limit = spoilLimit // it waits for a processor
@@ -159,10 +161,7 @@ func (h heldShell) hold() (waits bool, mortal []int, children hitList) {
 			for pid, c := range now.group {
 				now.group[pid] = hit{c.comm, c.early && at == stageWait}
 			}
-			if at != stageWait {
-				return false, nil, now.group
-			}
-			return !h.anyCopes(), mortal, now.group
+			return at == stageWait && !h.anyCopes(), mortal, now.group
 		}
 		step := rand.N(holdEvery + had/8)
 		h.goOnFor(step)
